@@ -1,0 +1,105 @@
+"""The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import max_pool2d
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_lib import InputError
+from cifar_lib.data import Split, normalise
+
+WIDTHS = [40, 80, 160, 320]
+CIFAR10_FAST_WIDTHS = [64, 128, 256, 512]  # Page, cifar10-fast, dawn.py
+CIFAR10_FAST_EPOCHS = 24  # the same file
+
+
+class ConvBN(nn.Sequential):
+    """3×3 convolution without bias, batch normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Block(nn.Module):
+    """ConvBN, max-pool 2, then two ConvBN beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.enter = ConvBN(inputs, outputs)
+        self.residual = nn.Sequential(ConvBN(outputs, outputs), ConvBN(outputs, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = max_pool2d(self.enter(x), 2)
+        return x + self.residual(x)
+
+
+class ResNet9(nn.Module):
+    """Normalised float32 images N×3×32×32 in, logits N×10 out."""
+
+    def __init__(self, widths: list[int] | None = None) -> None:
+        super().__init__()
+        first, second, third, fourth = widths or WIDTHS
+        self.first = ConvBN(3, first)
+        self.second = Block(first, second)
+        self.third = ConvBN(second, third)
+        self.fourth = Block(third, fourth)
+        self.linear = nn.Linear(fourth, 10, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.first(x))
+        x = max_pool2d(self.third(x), 2)
+        x = max_pool2d(self.fourth(x), 4).flatten(1)
+        return self.linear(x) * 0.125
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def forward_flop(model: nn.Module) -> int:
+    """Floating-point operations of one image's forward pass; a multiplication and an addition count as two."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, 32, 32, device=device))
+    model.train(was_training)
+    return counter.get_total_flops()
+
+
+def training_pflop(model: nn.Module, images: int) -> float:
+    """PFLOP to train on `images` images in all, a backward pass counted as two forward passes."""
+    return 3 * forward_flop(model) * images / 1e15
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Split, batch_size: int = 500, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The logits of every image, float32 N×10 on the host. `model` is used as it is: call `.eval()` before."""
+    return torch.cat([model(normalise(batch).to(dtype)).float().cpu() for batch in split.images.split(batch_size)])
+
+
+def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Percentage of images whose largest logit is that of their label."""
+    return 100 * (logits.argmax(1) == labels.cpu()).double().mean().item()
+
+
+def load_weights(path: Path) -> ResNet9:
+    """The network with the weights in `path`, ready for inference; its widths are read from the file."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model = ResNet9([state[name].shape[0] for name in
+                         ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")])
+        model.load_state_dict(state)
+    except FileNotFoundError as error:
+        raise InputError(f"there are no weights at {path}: run 1_train first.") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not hold weights of this network: use a weights.pt that 1_train wrote.") from error
+    return model.eval()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,51 @@
+"""Checks a notebook's parameters, because papermill runs on with the default when a name is misspelt."""
+
+import ast
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from cifar_lib import InputError
+
+Rule = tuple[float, float] | list | None
+PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
+
+
+def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
+    """Return the notebook's parameters, or raise InputError at the first one that is not allowed.
+
+    `namespace` is the notebook's `globals()` right after the parameters cell, whose annotations (`epochs: int = 3`)
+    say which names exist and of which type they are, and whose `In` shows what papermill set. `rules` gives each name its range `(least, most)`, the list of
+    allowed values, or None where any value of the type will do.
+    """
+    types: dict[str, type] = dict(namespace.get("__annotations__", {}))
+    if set(types) != set(rules):
+        raise InputError(f"the parameters cell and its check name different parameters: {sorted(set(types) ^ set(rules))}.")
+    for name in _injected(namespace.get("In", [])):
+        if name not in types:
+            close = get_close_matches(name, types, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(types)}."
+            raise InputError(f"unknown parameter {name}: {hint}")
+    return {name: _checked(name, namespace[name], types[name], rule) for name, rule in rules.items()}
+
+
+def _injected(cells: list[str]) -> list[str]:
+    """The names that papermill assigned, read from the sources of the cells run so far."""
+    trees = [ast.parse(cell) for cell in cells if cell.startswith(PAPERMILL_MARK)]
+    return [target.id for tree in trees for line in tree.body if isinstance(line, ast.Assign) for target in line.targets]
+
+
+def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        hint = " (papermill passes text that looks like a number with -r)" if wanted is str else ""
+        raise InputError(f"{name} must be of type {wanted.__name__}, not {type(value).__name__} ({value!r}){hint}.")
+    if isinstance(rule, tuple) and not rule[0] <= value <= rule[1]:
+        raise InputError(f"{name} must be between {rule[0]:,} and {rule[1]:,}, not {value:,}.")
+    if isinstance(rule, list):
+        wrong = [item for item in (value if wanted is list else [value]) if item not in rule]
+        if wrong:
+            raise InputError(f"{name} must be one of {', '.join(map(repr, rule))}, not {wrong[0]!r}.")
+        if value == []:
+            raise InputError(f"{name} must name at least one of {', '.join(map(repr, rule))}.")
+    return value
