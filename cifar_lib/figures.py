@@ -3,15 +3,18 @@
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from cifar_lib import ROOT
 
@@ -104,6 +107,185 @@ def training_curves(records: list[dict]) -> Picture:
             right.legend(frameon=False)
         return _picture(figure, "training_curves", "Loss and accuracy after every epoch; the last epoch is the result.",
                         f"Test accuracy after the last of {epochs} epochs: {outcome}.")
+
+
+# Latency
+
+
+def latency_table(record: dict) -> pd.DataFrame:
+    """A row for each engine and run: mean, quantiles and maximum (µs), first image (ms), load time (s)."""
+    rows = []
+    for engine in record["measurements"]["engines"]:
+        if "reason" in engine:
+            rows.append({"engine": engine["engine"], "run": engine["reason"]})
+        for number, run in enumerate(engine.get("runs", []), start=1):
+            times = {f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("mean", "p50", "p90", "p99", "max")}
+            rows.append({"engine": engine["engine"], "run": number, **times, "first image (ms)": run["first_image_ns"] / 1e6,
+                         "load (s)": run["load_ns"] / 1e9, "context switches": run["involuntary_switches"]})
+    return pd.DataFrame(rows)
+
+
+def latency_histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
+    """All runs of each engine together, on one logarithmic axis."""
+    engines = _measured(record)
+    medians = {name: float(np.median(series[name])) / 1e3 for name in engines}
+    low, high = _range_us(series, engines)
+    bins = np.geomspace(low, high, 160)
+    fastest = min(medians, key=medians.get)
+    title = f"Half of the images take less than {medians[fastest]:,.0f} µs with {engines[fastest]}"
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots()
+        for name, engine in engines.items():
+            axis.hist(series[name].ravel() / 1e3, bins, histtype="stepfilled", alpha=0.55,
+                      label=f"{engine}, p50 {medians[name]:,.0f} µs")
+        axis.set(xscale="log", xlabel="latency of one image (µs, logarithmic)", ylabel="images", title=title)
+        _plain_log_ticks(axis, low, high)
+        axis.legend(frameon=False)
+        return _picture(figure, "latency_histogram", "Every image of every run, nothing left out.",
+                        "Histogram of latency; median " + _listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()))
+
+
+def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
+    """The share of images done within a time: a line for each run."""
+    engines = _measured(record)
+    p99 = {name: float(np.quantile(series[name], 0.99)) / 1e3 for name in engines}
+    slowest = max(p99, key=p99.get)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots()
+        for number, (name, engine) in enumerate(engines.items()):
+            for run, ns in enumerate(series[name]):
+                chosen = np.sort(ns)[np.unique(np.linspace(0, len(ns) - 1, 300, dtype=int))] / 1e3
+                axis.plot(chosen, np.linspace(0, 100, len(chosen)), color=f"C{number}", linewidth=1, alpha=0.7,
+                          label=engine if run == 0 else None)
+        axis.set(xscale="log", xlabel="latency of one image (µs, logarithmic)", ylabel="images done (%)",
+                 title=f"99 of 100 images are done within {p99[slowest]:,.0f} µs with every engine")
+        _plain_log_ticks(axis, *_range_us(series, engines))
+        axis.legend(frameon=False)
+        return _picture(figure, "latency_ecdf", "Share of images done within a time (ECDF), a line for each run.",
+                        "99% quantile: " + _listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()))
+
+
+def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
+    """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
+    engines = _measured(record)
+    halves = {name: np.mean(series[name][:, series[name].shape[1] // 2:]) / np.mean(
+        series[name][:, : series[name].shape[1] // 2]) - 1 for name in engines}
+    drift = max(halves.values(), key=abs)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(engines), squeeze=False, sharey=True)
+        for number, (axis, (name, engine)) in enumerate(zip(axes[0], engines.items())):
+            for ns in series[name]:
+                axis.plot(ns / 1e3, ",", color=f"C{number}", rasterized=True)
+            axis.set(yscale="log", xlabel="number of the image", title=engine)
+            _plain_log_ticks(axis, *_range_us(series, engines), "y")
+        axes[0][0].set_ylabel("latency (µs, logarithmic)")
+        figure.suptitle(f"From first to second half of a run, the mean changes by {drift:+.1%} at most", x=0.01, ha="left",
+                        fontsize=12, fontweight="bold")
+        return _picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
+                        "Change of the mean from the first to the second half of the runs: "
+                        + _listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()))
+
+
+def run_means(record: dict) -> Picture:
+    """The mean of every run, beside a band of the width in which the original's ten runs lay."""
+    engines = _measured(record)
+    means = {row["series"]: [run["mean_ns"] / 1e3 for run in row["runs"]] for row in record["measurements"]["engines"]
+             if "runs" in row}
+    spreads = {name: (max(values) - min(values), (max(values) - min(values)) / np.mean(values))
+               for name, values in means.items()}
+    words = _listed(f"{engines[name]} {spread:,.0f} µs ({share:.1%})" for name, (spread, share) in spreads.items())
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3.6))
+        for number, (name, values) in enumerate(means.items()):
+            centre = float(np.mean(values))
+            axis.axhspan(centre * (1 - 0.0012), centre * (1 + 0.0012), color=f"C{number}", alpha=0.25, linewidth=0)
+            axis.plot(range(1, len(values) + 1), values, "o", color=f"C{number}", label=engines[name])
+        axis.set(xlabel="run", ylabel="mean latency (µs)", title=f"Run means apart: {words}")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False)
+        return _picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
+                        f"Difference between the slowest and the fastest run: {words}.")
+
+
+# Half precision
+
+
+def half_precision_sentence(record: dict) -> str:
+    """Does half precision help one image at a time here? One sentence made from the numbers."""
+    answers, accuracies = [], []
+    for row in record["measurements"]["precisions"]:
+        if "reason" in row:
+            answers.append(f"{row['precision']} does not run ({row['reason']})")
+        elif "ratio" in row:
+            low, high = row["ratio_interval"]
+            verb = "is faster" if high < 1 else "is slower" if low > 1 else "makes no clear difference"
+            answers.append(f"{row['precision']} ({row['support']}) {verb}: {row['ratio']:.2f} times float32's latency, "
+                           f"{low:.2f} to {high:.2f}")
+            accuracies.append(f"{row['changed_predictions']} with {row['precision']}")
+    total = record["measurements"]["test_images"]
+    hardware = record["environment"]["hardware"]
+    changed = f"; of {total:,} predictions change {_listed(accuracies)}" if accuracies else ""
+    return f"One image at a time on {hardware}, {'; '.join(answers)}{changed}."
+
+
+def half_precision_table(record: dict) -> pd.DataFrame:
+    """A row for each precision: latency (µs), ratio to float32, accuracy (%), changed predictions, logit error."""
+    rows = []
+    for row in record["measurements"]["precisions"]:
+        entry = {"precision": row["precision"], "on this machine": row["support"]}
+        if "runs" in row:
+            entry["mean (µs)"] = np.mean([run["mean_ns"] for run in row["runs"]]) / 1e3
+            entry["p50 (µs)"] = np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3
+        if "ratio" in row:
+            low, high = row["ratio_interval"]
+            entry["ratio to float32"] = f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})"
+        rows.append({**entry, "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
+                     "largest logit error": row["largest_logit_error"], "note": row.get("reason", "")})
+    return pd.DataFrame(rows)
+
+
+def half_precision(record: dict) -> Picture:
+    """Mean latency of every run in every precision."""
+    rows = [row for row in record["measurements"]["precisions"] if "runs" in row]
+    means = {row["precision"]: [run["mean_ns"] / 1e3 for run in row["runs"]] for row in rows}
+    fastest = min(means, key=lambda precision: np.mean(means[precision]))
+    listed = _listed(f"{precision} {np.mean(values):,.0f} µs" for precision, values in means.items())
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3))
+        for number, (precision, values) in enumerate(means.items()):
+            axis.plot(values, [number] * len(values), "o", color=f"C{number}", alpha=0.7)
+            axis.annotate(f"{np.mean(values):,.0f} µs", (np.mean(values), number), (0, 9), textcoords="offset points",
+                          ha="center")
+        axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)",
+                 title=f"One image at a time, {fastest} is the fastest")
+        axis.set_xlim(0, 1.08 * max(max(values) for values in means.values()))
+        return _picture(figure, "half_precision", "Mean latency of each run, a dot each, with their mean above.",
+                        f"Mean latency: {listed}.")
+
+
+def _measured(record: dict) -> dict[str, str]:
+    """Series name and display name of each engine that ran."""
+    return {row["series"]: row["engine"] for row in record["measurements"]["engines"] if "series" in row}
+
+
+def _range_us(series: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[float, float]:
+    times = np.concatenate([series[name].ravel() for name in names]) / 1e3
+    return float(times.min()), float(times.max())
+
+
+def _listed(items: Iterable[str]) -> str:
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> None:
+    """Ticks at 1, 2 and 5 times powers of ten within the data, written as plain numbers."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [factor * 10.0**power for power in decades for factor in (1, 2, 5) if low <= factor * 10**power <= high]
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(FixedLocator(ticks or [low, high]))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    target.set_minor_formatter(NullFormatter())
 
 
 def _picture(figure: Figure, name: str, caption: str, alternative: str) -> Picture:

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -88,17 +89,21 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def load_weights(path: Path) -> ResNet9:
-    """The network with the weights in `path`, ready for inference; its widths are read from the file."""
+    """The network with the weights in `path`, as `network_from` makes it. Raises InputError."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model = ResNet9([state[name].shape[0] for name in
-                         ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")])
-        model.load_state_dict(state)
+        return network_from(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
         raise InputError(f"there are no weights at {path}: run 1_train first.") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not hold weights of this network: use a weights.pt that 1_train wrote.") from error
-    return model.eval()
+
+
+def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
+    """The network with these weights, ready for inference; its widths are those of the tensors."""
+    layers = ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")
+    network = ResNet9([state[layer].shape[0] for layer in layers])
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def sha256(path: Path) -> str:

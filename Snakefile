@@ -1,0 +1,75 @@
+# The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
+import json
+from pathlib import Path
+
+RUN, PROFILE = config["run"], config["profile"]
+plan_file = Path("profiles") / f"{PROFILE}.yaml"
+if not plan_file.is_file():
+    names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))
+    sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
+
+configfile: plan_file
+
+FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
+WEIGHTS_FROM = RUN if config["weights"] == "trained" else "shipped"
+FIRST = config["seeds"][0]
+LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
+TIMING = [*LIBRARY, "cifar_lib/engines.py", "cifar_lib/stats.py", "cifar_lib/timer.py"]
+PAPERMILL = "papermill --no-progress-bar --log-level ERROR {input.notebook} {log} -y {params.values:q}"
+
+
+def values(**parameters):
+    """Parameters for papermill, as text that is valid YAML."""
+    return json.dumps({"run": RUN, **parameters})
+
+
+rule report:
+    input:
+        expand(f"{FOLDER}/train/seed{{seed}}/record.json", seed=config["seeds"]),
+        [f"{FOLDER}/{step}/record.json" for step in ("export", "latency", "half_precision")],
+        *TIMING, "cifar_lib/verdicts.py", "cifar_lib/figures.py", "cifar_lib/page.py", "claims.yaml",
+        "cifar_lib/templates/report/index.html.j2", "cifar_lib/templates/report/report.css",
+        notebook="notebooks/5_report.ipynb",
+    output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
+    log: f"{LOGS}/5_report.ipynb"
+    params: values=values()
+    threads: workflow.cores
+    shell:
+        PAPERMILL + " && jupyter nbconvert --log-level ERROR --to html --template report"
+        " --TemplateExporter.extra_template_basepaths cifar_lib/templates {log} --output-dir " + FOLDER + " --output report"
+
+
+rule train:
+    input: *LIBRARY, notebook="notebooks/1_train.ipynb"
+    output: f"{FOLDER}/train/seed{{seed}}/record.json", f"{FOLDER}/train/seed{{seed}}/weights.pt"
+    log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
+    params: values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"])
+    threads: workflow.cores
+    shell: PAPERMILL
+
+
+rule export:
+    input: f"results/{WEIGHTS_FROM}/train/seed{FIRST}/weights.pt", *LIBRARY, notebook="notebooks/2_export.ipynb"
+    output: f"{FOLDER}/export/record.json", f"{FOLDER}/export/model.pt"
+    log: f"{LOGS}/2_export.ipynb"
+    params: values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"])
+    threads: workflow.cores
+    shell: PAPERMILL
+
+
+rule latency:
+    input: f"{FOLDER}/export/model.pt", *TIMING, notebook="notebooks/3_latency.ipynb"
+    output: f"{FOLDER}/latency/record.json"
+    log: f"{LOGS}/3_latency.ipynb"
+    params: values=values(**config["latency"])
+    threads: workflow.cores  # all of them: nothing else may run while it measures
+    shell: PAPERMILL
+
+
+rule half_precision:
+    input: f"{FOLDER}/export/model.pt", *TIMING, notebook="notebooks/4_half_precision.ipynb"
+    output: f"{FOLDER}/half_precision/record.json"
+    log: f"{LOGS}/4_half_precision.ipynb"
+    params: values=values(**config["half_precision"])
+    threads: workflow.cores
+    shell: PAPERMILL

@@ -1,0 +1,63 @@
+"""What the report's page is made of beside figures: the verdict table, tables of numbers, the facts at the top."""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from IPython.display import HTML
+
+
+def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
+    """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim."""
+    heads = ["Claim", "Original (2018)", "Here", "Verdict", "Evidence"]
+    rows = []
+    for claim, verdict in zip(claims, verdicts):
+        kind = verdict["verdict"].replace(" ", "-")
+        cells = [
+            f'<span title="{html.escape(claim["source"])}">{html.escape(claim["claim"])}</span>',
+            html.escape(claim["original"]),
+            html.escape(verdict["ours"]),
+            f'<span class="verdict {kind}">{verdict["verdict"]}</span><br><small>{html.escape(verdict["reason"])}</small>',
+            _evidence(verdict["evidence"]),
+        ]
+        labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
+        rows.append(f'<tr id="{claim["id"]}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def table(frame: pd.DataFrame, label: str) -> HTML:
+    """`frame` as a table that scrolls by itself where the page is narrow; `label` names it for screen readers."""
+    numeric = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+    side = {name: ' class="number"' if name in numeric else "" for name in frame}
+    head = "".join(f'<th scope="col"{side[name]}>{html.escape(str(name))}</th>' for name in frame)
+    body = "".join(
+        "<tr>" + "".join(f"<td{side[name]}>{html.escape(_text(value))}</td>" for name, value in row.items()) + "</tr>"
+        for row in frame.to_dict("records")
+    )
+    return HTML(f'<div class="table" role="region" tabindex="0" aria-label="{html.escape(label)}"><table><thead><tr>{head}'
+                f"</tr></thead><tbody>{body}</tbody></table></div>")
+
+
+def facts(record: dict) -> HTML:
+    """One line: on what and when a record was measured, and with which versions and commit."""
+    environment, versions = record["environment"], record["environment"]["versions"]
+    commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
+    parts = [environment["hardware"], f"{environment['threads']} threads", f"PyTorch {versions['torch']}",
+             f"Python {environment['python']}", record["made"][:10], f"commit {commit}", f"{record['seconds']:,.0f} s"]
+    return HTML(f'<p class="soft">{html.escape(" · ".join(parts))}</p>')
+
+
+def _evidence(found: Sequence[Mapping]) -> str:
+    lines = [f'{html.escape(item["when"])}: <a href="../{html.escape(item["record"])}">{html.escape(item["record"])}</a>'
+             f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>' for item in found]
+    return "<br>".join(lines) or "–"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        if value != value:  # NaN: an engine that did not run has no number here
+            return "–"
+        size = abs(value)
+        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3g}" if size < 1 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,301 @@
+"""Judges the claims of claims.yaml from records alone, and checks a run's verdicts.json against them.
+
+    python -m cifar_lib.verdicts RUN     # exit code 0: the verdicts hold, 1: one differs, 2: they cannot be computed
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from cifar_lib import ROOT, InputError, records, stats
+
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
+THIS_RUN, EARLIER = "measured in this run", "recorded earlier"
+TRAINING_IMAGES = 50_000
+TEST_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and where it lies, relative to results/."""
+
+    path: str
+    when: str  # THIS_RUN or EARLIER
+    record: dict
+
+    @property
+    def measured(self) -> dict:
+        return self.record["measurements"]
+
+    @property
+    def is_real(self) -> bool:
+        return self.record["data"]["dataset"] == "CIFAR-10"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with its reason, our number in words, and the records it rests on."""
+
+    verdict: str
+    reason: str
+    ours: str = "–"
+    used: list[Found] = field(default_factory=list)
+
+
+Evidence = dict[str, list[Found]]  # by step: "train", "export", "latency", "half_precision"
+
+
+def gather(run: str) -> Evidence:
+    """The records of `run`, and the shipped ones for training and export where it has none of its own."""
+    own, shipped = _records_of(run, THIS_RUN), _records_of(records.SHIPPED, EARLIER)
+    if not any(own.values()):
+        raise InputError(f"results/{run} holds no records: run the notebooks with run={run} first.")
+    if run != records.SHIPPED:
+        own["train"] += shipped["train"]
+        own["export"] = own["export"] or shipped["export"]
+    return own
+
+
+def judge(evidence: Evidence, claims: list[dict]) -> list[dict]:
+    """A verdict for each claim, as kept in verdicts.json. Depends on the records and the claims only."""
+    verdicts = []
+    for claim in claims:
+        judgement = RULES[claim["rule"]](claim, evidence)
+        verdict = asdict(judgement)
+        verdict["evidence"] = [
+            {"record": found.path, "when": found.when, "made": found.record["made"],
+             "hardware": found.record["environment"]["hardware"]} for found in judgement.used
+        ]
+        del verdict["used"]
+        verdicts.append({"id": claim["id"], **verdict})
+    return verdicts
+
+
+def load_claims(path: Path = ROOT / "claims.yaml") -> list[dict]:
+    return yaml.safe_load(path.read_text())
+
+
+def write(run: str) -> list[dict]:
+    """Judge `run` and keep the verdicts in its verdicts.json."""
+    verdicts = judge(gather(run), load_claims())
+    with records.replacing(ROOT / "results" / run / "verdicts.json") as path:
+        path.write_text(json.dumps({"run": run, "verdicts": verdicts}, indent=1, ensure_ascii=False) + "\n")
+    return verdicts
+
+
+# The rules. Each takes a claim and the evidence and returns a Judgement.
+
+
+def network_size(claim: dict, evidence: Evidence) -> Judgement:
+    if not evidence["export"]:
+        return _not_run("no exported model")
+    found = evidence["export"][0]
+    ours, theirs = found.measured["parameters"], found.measured["cifar10_fast_parameters"]
+    same = ours == claim["parameters"] and ours < theirs
+    reason = f"counted here, against {theirs:,} of cifar10-fast's ResNet-9 ({ours / theirs:.0%})"
+    return Judgement(REPRODUCED if same else NOT_REPRODUCED, reason, f"{ours:,} parameters", [found])
+
+
+def trained_longer(claim: dict, evidence: Evidence) -> Judgement:
+    trainings = [found for found in evidence["train"] if found.measured["train_images"] == TRAINING_IMAGES]
+    longest = max(trainings, key=_epochs, default=None)
+    if not longest or _epochs(longest) < claim["epochs"]:
+        return _not_run("too short a profile", longest, f"longest on all images: {_epochs(longest) if longest else 0} epochs")
+    reason = f"{_epochs(longest)} epochs, cifar10-fast makes {claim['cifar10_fast_epochs']}"
+    return Judgement(REPRODUCED, reason, f"{_epochs(longest)} epochs", [longest])
+
+
+def accuracy_above(claim: dict, evidence: Evidence) -> Judgement:
+    trainings, short = _full_trainings(claim, evidence)
+    if not trainings:
+        return short
+    accuracies = [found.measured["accuracy"] for found in trainings]
+    if len(trainings) > 1:
+        interval, what = stats.mean_interval(accuracies), f"mean of {len(trainings)} seeds"
+    else:
+        interval, what = stats.share_interval(round(accuracies[0] * TEST_IMAGES / 100), TEST_IMAGES), "one seed"
+    verdict = _against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
+    return Judgement(verdict, f"{what}, last epoch, against {claim['threshold']}%",
+                     _with_interval(np.mean(accuracies), interval, "%"), trainings)
+
+
+def accuracy_range(claim: dict, evidence: Evidence) -> Judgement:
+    """The interval of our mean inside the original's range, outside of it, or across its ends."""
+    trainings, short = _full_trainings(claim, evidence)
+    if len(trainings) < claim["runs"]:
+        return short if not trainings else _not_run(
+            "too short a profile", trainings[0], f"{len(trainings)} of {claim['runs']} trainings")
+    accuracies = [found.measured["accuracy"] for found in trainings]
+    (low, high), (least, most) = stats.mean_interval(accuracies), claim["range"]
+    verdict = REPRODUCED if least <= low and high <= most else NOT_REPRODUCED if high < least or low > most else INCONCLUSIVE
+    reason = f"mean {_with_interval(np.mean(accuracies), (low, high), '%')} against the original's range"
+    return Judgement(verdict, reason, f"{min(accuracies):.2f}–{max(accuracies):.2f}% ({len(accuracies)} runs)", trainings)
+
+
+def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
+    """Equivalence within a margin: where the interval of the difference lies."""
+    if not evidence["export"]:
+        return _not_run("no exported model")
+    found = evidence["export"][0]
+    ours, images = found.measured["accuracy"], found.measured["test_images"]
+    if not found.is_real:
+        return _not_run("stand-in data", found)
+    if images < TEST_IMAGES:
+        return _not_run("too short a profile", found, f"{ours:.2f}% of {images:,} images")
+    low, high = stats.share_difference_interval(ours, claim["accuracy"], images)
+    margin = claim["margin"]
+    within, apart = -margin <= low and high <= margin, high < -margin or low > margin
+    verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
+    reason = f"{low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; within {margin} counts as about"
+    return Judgement(verdict, reason, _with_interval(ours, stats.share_interval(found.measured["correct"], images), "%"), [found])
+
+
+def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
+    found, row = _engine_row(evidence, claim["engine"])
+    if not row:
+        return _not_run(found and "the engine did not run" or "no latency measured", found)
+    means = [run["mean_ns"] / 1e3 for run in row["runs"]]
+    interval = stats.mean_interval(means)
+    ours = _with_interval(np.mean(means), interval, " µs", digits=1)
+    if not _fits(claim["hardware"], found.record["environment"]):
+        wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
+        return _not_run(f"other hardware: it takes {wanted}", found, ours)
+    limit = claim["limit_us"] * (1 + claim["margin"])
+    verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
+    return Judgement(verdict, f"mean of {len(means)} runs with {claim['engine']}, against {limit:,.0f} µs", ours, [found])
+
+
+def run_spread(claim: dict, evidence: Evidence) -> Judgement:
+    """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than their means' own noise."""
+    found, row = _engine_row(evidence, claim["engine"])
+    if not row:
+        return _not_run(found and "the engine did not run" or "no latency measured", found)
+    means = np.array([run["mean_ns"] for run in row["runs"]])
+    noise = 2 * np.sqrt(2) * max(run["mean_standard_error_ns"] for run in row["runs"]) / means.mean()
+    spread = np.ptp(means) / means.mean()
+    ours = f"{np.ptp(means) / 1e3:,.1f} µs of {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
+    runs, images = len(means), row["images"]
+    reason = f"{runs} runs of {images:,} images, against {claim['share']:.2%}"
+    if spread - noise > claim["share"]:
+        return Judgement(NOT_REPRODUCED, reason, ours, [found])
+    if runs < claim["runs"] or images < claim["images"]:
+        short = f"too short a profile to tell: {runs} runs of {images:,} images instead of {claim['runs']} of {claim['images']:,}"
+        return _not_run(short, found, ours)
+    return Judgement(REPRODUCED if spread <= claim["share"] else INCONCLUSIVE, reason, ours, [found])
+
+
+def half_no_gain(claim: dict, evidence: Evidence) -> Judgement:
+    """No gain: the interval of the ratio to float32 lies above 1 − margin."""
+    if not evidence["half_precision"]:
+        return _not_run("no half precision measured")
+    found = evidence["half_precision"][0]
+    row = next((row for row in found.measured["precisions"] if row["precision"] == claim["precision"]), None)
+    if not row or "ratio" not in row:
+        return _not_run(f"{claim['precision']} did not run here", found)
+    verdict = _against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
+    reason = f"{row['precision']} is {row['support']} here; a gain under {claim['margin']:.0%} counts as none"
+    return Judgement(verdict, reason, _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time", [found])
+
+
+RULES: dict[str, Callable[[dict, Evidence], Judgement]] = {
+    rule.__name__: rule
+    for rule in (network_size, trained_longer, accuracy_above, accuracy_range, exported_accuracy, latency_at_most,
+                 run_spread, half_no_gain)
+}
+
+
+def _against(threshold: float, interval: stats.Interval, above: str, below: str) -> str:
+    low, high = interval
+    return above if low > threshold else below if high < threshold else INCONCLUSIVE
+
+
+def _not_run(reason: str, found: Found | None = None, ours: str = "–") -> Judgement:
+    return Judgement(NOT_RUN, reason, ours, [found] if found else [])
+
+
+def _with_interval(value: float, interval: stats.Interval, unit: str, digits: int = 2) -> str:
+    return f"{value:,.{digits}f}{unit} ({interval[0]:,.{digits}f} to {interval[1]:,.{digits}f})"
+
+
+def _epochs(found: Found) -> int:
+    return len(found.measured["epochs"])
+
+
+def _full_trainings(claim: dict, evidence: Evidence) -> tuple[list[Found], Judgement]:
+    """The trainings that follow the claim's protocol, and what to say where there is none."""
+    def is_full(found: Found) -> bool:
+        sizes = found.measured["train_images"], found.measured["test_images"]
+        return found.is_real and sizes == (TRAINING_IMAGES, TEST_IMAGES) and _epochs(found) >= claim["epochs"]
+
+    trainings = evidence["train"]
+    if not trainings:
+        return [], _not_run("no training on record")
+    longest = max(trainings, key=lambda found: found.measured["pflop"])
+    if not longest.is_real:
+        return [], _not_run("stand-in data", longest)
+    length = f"{_epochs(longest)} epochs on {longest.measured['train_images']:,} images"
+    short = _not_run(f"too short a profile: {length} at most, the original made {claim['epochs']} on {TRAINING_IMAGES:,}",
+                     longest, f"{longest.measured['accuracy']:.2f}% after {_epochs(longest)} epochs")
+    return [found for found in trainings if is_full(found)], short
+
+
+def _engine_row(evidence: Evidence, engine: str) -> tuple[Found | None, dict | None]:
+    if not evidence["latency"]:
+        return None, None
+    found = evidence["latency"][0]
+    rows = [row for row in found.measured["engines"] if row["engine"] == engine and "runs" in row]
+    return found, rows[0] if rows else None
+
+
+def _fits(hardware: str, environment: dict) -> bool:
+    gpu = environment["gpu"]
+    if hardware == "any":
+        return True
+    if hardware == "P100":
+        return bool(gpu) and "P100" in gpu["name"]
+    return bool(gpu) and gpu["compute_capability"] >= [7, 0]
+
+
+def _records_of(run: str, when: str) -> Evidence:
+    folder = ROOT / "results" / run
+    where = {"train": sorted(folder.glob("train/seed*"), key=lambda path: int(re.sub(r"\D", "", path.name) or 0)),
+             **{step: [folder / step] for step in ("export", "latency", "half_precision")}}
+    return {
+        step: [Found(f"{run}/{path.relative_to(folder)}/record.json", when, records.read(path))
+               for path in paths if (path / "record.json").is_file()]
+        for step, paths in where.items()
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cifar_lib.verdicts", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", help="the run, a folder under results/")
+    run = parser.parse_args().run
+    try:
+        kept = {row["id"]: row for row in json.loads((ROOT / "results" / run / "verdicts.json").read_text())["verdicts"]}
+        computed = judge(gather(run), load_claims())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"results/{run}/verdicts.json cannot be read ({error}): make the report first.", file=sys.stderr)
+        return 2
+    differing = 0
+    for row in computed:
+        same = kept.pop(row["id"], None) == row
+        differing += not same
+        print(f"{'  ' if same else '≠ '}{row['verdict']:<15}{row['id']:<20}{row['ours']}")
+    if differing or kept:
+        print(f"{differing + len(kept)} verdicts differ from results/{run}/verdicts.json.", file=sys.stderr)
+    return int(bool(differing or kept))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
