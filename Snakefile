@@ -36,7 +36,7 @@ rule report:
     threads: workflow.cores
     shell:
         PAPERMILL + " && jupyter nbconvert --log-level ERROR --to html --template report"
-        " --TemplateExporter.extra_template_basepaths cifar_lib/templates {log} --output-dir " + FOLDER + " --output report"
+        " --TemplateExporter.extra_template_basedirs=cifar_lib/templates {log} --output-dir " + FOLDER + " --output report"
 
 
 rule train:

@@ -14,7 +14,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from cifar_lib import ROOT
 
@@ -99,10 +99,11 @@ def training_curves(records: list[dict]) -> Picture:
             label = f"seed {record['parameters']['seed']}"
             left.plot(number, [row["loss"] for row in rows], ".-", label=label)
             right.plot(number, [row["accuracy"] for row in rows], ".-", label=label)
-        left.set(xlabel="epoch", ylabel="training loss", title="Training loss", yscale="log")
+        left.set(xlabel="epoch", ylabel="training loss", title="Training loss", ylim=(0, None))
         right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"{outcome} after epoch {epochs}")
         for axis in (left, right):
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.set_xlim(0.5, epochs + 0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if many:
             right.legend(frameon=False)
         return _picture(figure, "training_curves", "Loss and accuracy after every epoch; the last epoch is the result.",
@@ -201,7 +202,7 @@ def run_means(record: dict) -> Picture:
             axis.axhspan(centre * (1 - 0.0012), centre * (1 + 0.0012), color=f"C{number}", alpha=0.25, linewidth=0)
             axis.plot(range(1, len(values) + 1), values, "o", color=f"C{number}", label=engines[name])
         axis.set(xlabel="run", ylabel="mean latency (µs)", title=f"Run means apart: {words}")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(frameon=False)
         return _picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
                         f"Difference between the slowest and the fastest run: {words}.")
@@ -252,7 +253,7 @@ def half_precision(record: dict) -> Picture:
     listed = _listed(f"{precision} {np.mean(values):,.0f} µs" for precision, values in means.items())
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 3))
-        for number, (precision, values) in enumerate(means.items()):
+        for number, values in enumerate(means.values()):
             axis.plot(values, [number] * len(values), "o", color=f"C{number}", alpha=0.7)
             axis.annotate(f"{np.mean(values):,.0f} µs", (np.mean(values), number), (0, 9), textcoords="offset points",
                           ha="center")

@@ -55,9 +55,9 @@ def _evidence(found: Sequence[Mapping]) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float) and value != value:  # NaN: an engine that did not run has no number here
+        return "–"
     if isinstance(value, float):
-        if value != value:  # NaN: an engine that did not run has no number here
-            return "–"
-        size = abs(value)
-        return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3g}" if size < 1 else f"{value:.2f}"
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
+        return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

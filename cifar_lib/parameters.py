@@ -13,13 +13,13 @@ PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behin
 def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     """Return the notebook's parameters, or raise InputError at the first one that is not allowed.
 
-    `namespace` is the notebook's `globals()` right after the parameters cell, whose annotations (`epochs: int = 3`)
-    say which names exist and of which type they are, and whose `In` shows what papermill set. `rules` gives each name its range `(least, most)`, the list of
-    allowed values, or None where any value of the type will do.
+    `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
+    which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
+    `(least, most)`, the list of allowed values, or None where any value of the type will do.
     """
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
     if set(types) != set(rules):
-        raise InputError(f"the parameters cell and its check name different parameters: {sorted(set(types) ^ set(rules))}.")
+        raise InputError(f"parameters cell and check disagree about {', '.join(sorted(set(types) ^ set(rules)))}.")
     for name in _injected(namespace.get("In", [])):
         if name not in types:
             close = get_close_matches(name, types, n=1)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Step:
         record = {
             "schema": SCHEMA,
             "step": self.name,
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.started, 1),
             "parameters": dict(self.parameters),
             "environment": environment(device),
@@ -94,7 +94,7 @@ def read(folder: Path) -> dict:
         raise InputError(f"there is no record at {path}: run that step first.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no record ({error}): run that step again.") from error
-    if not isinstance(record, dict) or not KEYS <= set(record) or record["schema"] != SCHEMA:
+    if not isinstance(record, dict) or not set(record) >= KEYS or record["schema"] != SCHEMA:
         raise InputError(f"{path} is not a record of schema {SCHEMA}: run that step again.")
     return record
 

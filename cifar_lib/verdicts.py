@@ -107,7 +107,8 @@ def trained_longer(claim: dict, evidence: Evidence) -> Judgement:
     trainings = [found for found in evidence["train"] if found.measured["train_images"] == TRAINING_IMAGES]
     longest = max(trainings, key=_epochs, default=None)
     if not longest or _epochs(longest) < claim["epochs"]:
-        return _not_run("too short a profile", longest, f"longest on all images: {_epochs(longest) if longest else 0} epochs")
+        ours = f"{_epochs(longest)} epochs" if longest else "–"
+        return _not_run("too short a profile", longest, ours)
     reason = f"{_epochs(longest)} epochs, cifar10-fast makes {claim['cifar10_fast_epochs']}"
     return Judgement(REPRODUCED, reason, f"{_epochs(longest)} epochs", [longest])
 
@@ -154,13 +155,14 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
     within, apart = -margin <= low and high <= margin, high < -margin or low > margin
     verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
     reason = f"{low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; within {margin} counts as about"
-    return Judgement(verdict, reason, _with_interval(ours, stats.share_interval(found.measured["correct"], images), "%"), [found])
+    ours = _with_interval(ours, stats.share_interval(found.measured["correct"], images), "%")
+    return Judgement(verdict, reason, ours, [found])
 
 
 def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
     found, row = _engine_row(evidence, claim["engine"])
     if not row:
-        return _not_run(found and "the engine did not run" or "no latency measured", found)
+        return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = [run["mean_ns"] / 1e3 for run in row["runs"]]
     interval = stats.mean_interval(means)
     ours = _with_interval(np.mean(means), interval, " µs", digits=1)
@@ -176,7 +178,7 @@ def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than their means' own noise."""
     found, row = _engine_row(evidence, claim["engine"])
     if not row:
-        return _not_run(found and "the engine did not run" or "no latency measured", found)
+        return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = np.array([run["mean_ns"] for run in row["runs"]])
     noise = 2 * np.sqrt(2) * max(run["mean_standard_error_ns"] for run in row["runs"]) / means.mean()
     spread = np.ptp(means) / means.mean()
@@ -186,8 +188,8 @@ def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     if spread - noise > claim["share"]:
         return Judgement(NOT_REPRODUCED, reason, ours, [found])
     if runs < claim["runs"] or images < claim["images"]:
-        short = f"too short a profile to tell: {runs} runs of {images:,} images instead of {claim['runs']} of {claim['images']:,}"
-        return _not_run(short, found, ours)
+        wanted = f"{claim['runs']} of {claim['images']:,}"
+        return _not_run(f"too short a profile to tell: {runs} runs of {images:,} images instead of {wanted}", found, ours)
     return Judgement(REPRODUCED if spread <= claim["share"] else INCONCLUSIVE, reason, ours, [found])
 
 
@@ -240,9 +242,9 @@ def _full_trainings(claim: dict, evidence: Evidence) -> tuple[list[Found], Judge
     longest = max(trainings, key=lambda found: found.measured["pflop"])
     if not longest.is_real:
         return [], _not_run("stand-in data", longest)
-    length = f"{_epochs(longest)} epochs on {longest.measured['train_images']:,} images"
-    short = _not_run(f"too short a profile: {length} at most, the original made {claim['epochs']} on {TRAINING_IMAGES:,}",
-                     longest, f"{longest.measured['accuracy']:.2f}% after {_epochs(longest)} epochs")
+    length = f"{_epochs(longest)} of {claim['epochs']} epochs on {longest.measured['train_images']:,} of {TRAINING_IMAGES:,} images"
+    short = _not_run(f"too short a profile: {length}", longest,
+                     f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}")
     return [found for found in trainings if is_full(found)], short
 
 

@@ -1,0 +1,35 @@
+"""The ways in agree with each other, and the README with the records."""
+
+import json
+import re
+import tomllib
+
+import yaml
+
+from cifar_lib import ROOT, verdicts
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
+
+
+def test_conda_asks_for_the_same_packages_and_ranges_as_pip() -> None:
+    wanted = {f"python{PROJECT['requires-python']}", "pip"}
+    for requirement in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+        name, ranges = re.fullmatch(r"([a-z]+)(.*)", requirement).groups()
+        wanted.add(CONDA_NAMES.get(name, name) + ranges)
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert {entry for entry in listed if isinstance(entry, str)} == wanted
+
+
+def test_the_lock_pins_every_requirement_exactly_and_names_no_address() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)", line).groups() for line in lines)
+    required = [re.match(r"[a-z]+", requirement)[0] for requirement in PROJECT["dependencies"]]
+    assert set(required) <= {name.lower() for name in pins}
+
+
+def test_the_readme_shows_the_verdicts_of_the_reference_run() -> None:
+    kept = json.loads((ROOT / "results/xeon/verdicts.json").read_text())["verdicts"]
+    readme = (ROOT / "README.md").read_text()
+    for claim, row in zip(verdicts.load_claims(), kept, strict=True):
+        assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} |" in readme
