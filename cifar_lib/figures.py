@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from cifar_lib import ROOT
+from cifar_lib import ROOT, records
 
 STYLE = {
     "figure.figsize": (8, 4.2),
@@ -49,8 +49,8 @@ class Picture:
 
     def save(self, run: str) -> Path:
         path = ROOT / "figures" / run / f"{self.name}.svg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.svg)
+        with records.replacing(path) as scratch:
+            scratch.write_text(self.svg)
         return path
 
     def _repr_html_(self) -> str:
@@ -85,15 +85,15 @@ def photos(rows: dict, names: Sequence[str]) -> Picture:
                         f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
 
 
-def training_curves(records: list[dict]) -> Picture:
+def training_curves(trainings: list[dict]) -> Picture:
     """Loss on the training images and accuracy on the test images after every epoch, a line for each record."""
-    last = [record["measurements"]["accuracy"] for record in records]
-    many = len(records) > 1
+    last = [record["measurements"]["accuracy"] for record in trainings]
+    many = len(trainings) > 1
     outcome = f"{min(last):.2f}–{max(last):.2f}%" if many else f"{last[0]:.2f}%"
-    epochs = max(len(record["measurements"]["epochs"]) for record in records)
+    epochs = max(len(record["measurements"]["epochs"]) for record in trainings)
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2)
-        for record in records:
+        for record in trainings:
             rows = record["measurements"]["epochs"]
             number = [row["epoch"] for row in rows]
             label = f"seed {record['parameters']['seed']}"

@@ -49,8 +49,11 @@ def facts(record: dict) -> HTML:
 
 
 def _evidence(found: Sequence[Mapping]) -> str:
-    lines = [f'{html.escape(item["when"])}: <a href="../{html.escape(item["record"])}">{html.escape(item["record"])}</a>'
-             f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>' for item in found]
+    lines = []
+    for item in found:
+        path = html.escape(item["record"])
+        lines.append(f'{html.escape(item["when"])}: <a href="../{path}">{path.replace("/", "/<wbr>")}</a>'
+                     f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>')
     return "<br>".join(lines) or "–"
 
 

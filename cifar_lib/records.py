@@ -43,14 +43,11 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "record.json").unlink(missing_ok=True)
-            with replacing(self.folder / ".writable") as probe:
-                probe.touch()
-            (self.folder / ".writable").unlink()
-        except OSError as error:
-            raise InputError(f"{self.folder} cannot be written ({error.strerror}): choose another run or free it.") from error
+        probe = self.folder / ".probe"
+        with replacing(probe) as scratch:  # find out now, not after hours of training, that nothing can be written here
+            scratch.touch()
+        probe.unlink()
+        (self.folder / "record.json").unlink(missing_ok=True)
 
     def write(self, measurements: dict, data: dict, device: str, series: Mapping[str, np.ndarray] | None = None) -> dict:
         """Write the series, then the record; return the record as it can be read again."""
@@ -110,11 +107,17 @@ def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved into its place when the block ends well and removed when it does not."""
+    """A temporary path beside `path`, moved into its place when the block ends well and removed when it does not.
+
+    Raises InputError where the folder cannot be written.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
         os.replace(scratch, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another run or free the folder.") from error
     finally:
         scratch.unlink(missing_ok=True)
 

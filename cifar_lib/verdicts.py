@@ -242,9 +242,9 @@ def _full_trainings(claim: dict, evidence: Evidence) -> tuple[list[Found], Judge
     longest = max(trainings, key=lambda found: found.measured["pflop"])
     if not longest.is_real:
         return [], _not_run("stand-in data", longest)
-    length = f"{_epochs(longest)} of {claim['epochs']} epochs on {longest.measured['train_images']:,} of {TRAINING_IMAGES:,} images"
-    short = _not_run(f"too short a profile: {length}", longest,
-                     f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}")
+    epochs, images = _epochs(longest), longest.measured["train_images"]
+    reason = f"too short a profile: {epochs} of {claim['epochs']} epochs on {images:,} of {TRAINING_IMAGES:,} images"
+    short = _not_run(reason, longest, f"{longest.measured['accuracy']:.2f}% after epoch {epochs}")
     return [found for found in trainings if is_full(found)], short
 
 

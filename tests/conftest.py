@@ -1,0 +1,60 @@
+"""What the tests share: where CIFAR-10 lies, a home folder to write in, and how a refusal must read."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from cifar_lib import ROOT, InputError, data, records
+
+NOWHERE = "http://127.0.0.1:1/"  # nothing listens on this port
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The folder of the official files. Skips where there are none; never downloads."""
+    named, held = os.environ.get("CIFAR10_DIR"), ROOT / "data"
+    there = [held / data.ARCHIVE, *(folder / name for folder in (held, held / data.FOLDER) for name in data.SHA256)]
+    if named == data.STAND_IN or not (named or any(path.is_file() for path in there)):
+        pytest.skip("needs CIFAR-10: set CIFAR10_DIR")
+    return data.find()
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_found() -> Iterator[None]:
+    """`data.find` remembers its answer, and tests change what it depends on."""
+    data.find.cache_clear()
+    yield
+    data.find.cache_clear()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the clone, with no dataset named and none to be downloaded."""
+    root = tmp_path / "home"
+    root.mkdir()
+    monkeypatch.setattr(data, "ROOT", root)
+    monkeypatch.setattr(records, "ROOT", root)
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    monkeypatch.setenv("CIFAR10_URL", NOWHERE)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return root
+
+
+@pytest.fixture
+def refused() -> Refused:
+    """`with refused("a.bin"): ...` demands an InputError whose message is one sentence with these words in it."""
+
+    @contextmanager
+    def demand(*words: str) -> Iterator[None]:
+        with pytest.raises(InputError) as caught:
+            yield
+        message = str(caught.value)
+        assert [word for word in words if word not in message] == [], message
+        assert message.endswith((".", "?")) and ". " not in message and "\n" not in message, message
+
+    return demand
