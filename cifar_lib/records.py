@@ -36,20 +36,23 @@ class Step:
     name: str
     run: str
     parameters: Mapping[str, object]
+    device: str = "cpu"
     folder: Path = field(init=False)
+    environment: dict = field(init=False)  # as it was at the start: code and load may change during hours of training
     started: float = field(init=False, default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
+        self.environment = environment(self.device)
         probe = self.folder / ".probe"
         with replacing(probe) as scratch:  # find out now, not after hours of training, that nothing can be written here
             scratch.touch()
         probe.unlink()
         (self.folder / "record.json").unlink(missing_ok=True)
 
-    def write(self, measurements: dict, data: dict, device: str, series: Mapping[str, np.ndarray] | None = None) -> dict:
+    def write(self, measurements: dict, data: dict, series: Mapping[str, np.ndarray] | None = None) -> dict:
         """Write the series, then the record; return the record as it can be read again."""
         files = {}
         for name, values in (series or {}).items():
@@ -62,7 +65,7 @@ class Step:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.started, 1),
             "parameters": dict(self.parameters),
-            "environment": environment(device),
+            "environment": self.environment,
             "data": data,
             "measurements": measurements,
             "series": files,

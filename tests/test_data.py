@@ -518,13 +518,17 @@ def test_archive_without_a_batch_is_refused(batches: Path, tmp_path: Path, find_
 
 
 @pytest.mark.parametrize("name", ["../evil", f"{FOLDER}/../../test_batch.bin"])
-def test_archive_that_climbs_out_is_refused(batches: Path, tmp_path: Path, find_refuses: FindRefuses, name: str) -> None:
+def test_archive_that_climbs_out_is_refused(
+    batches: Path, tmp_path: Path, find_refuses: FindRefuses, name: str
+) -> None:
     find_refuses(pack(batches, tmp_path / ARCHIVE, tarfile.TarInfo(name)))
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"evil"] == []
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_archive_with_a_link_out_is_refused(batches: Path, tmp_path: Path, find_refuses: FindRefuses, kind: bytes) -> None:
+def test_archive_with_a_link_out_is_refused(
+    batches: Path, tmp_path: Path, find_refuses: FindRefuses, kind: bytes
+) -> None:
     link = tarfile.TarInfo(f"{FOLDER}/test_batch.bin")
     link.type, link.linkname = kind, str(tmp_path / "secret") if kind == tarfile.SYMTYPE else "../secret"
     find_refuses(pack(batches, tmp_path / ARCHIVE, link))

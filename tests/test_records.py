@@ -24,7 +24,7 @@ LATENCIES = np.array([3, 1, 2], dtype=np.int64)
 def folder(home: Path) -> Path:
     """The folder of a step that is done, with a record and a series."""
     step = Step("latency/eager", "lab", PARAMETERS)
-    step.write(MEASUREMENTS, DATA, "cpu", {"latency_ns": LATENCIES})
+    step.write(MEASUREMENTS, DATA, {"latency_ns": LATENCIES})
     return step.folder
 
 
@@ -42,7 +42,7 @@ def raises(error: Exception) -> Callable[..., None]:
 
 def test_record_is_read_as_it_was_written(home: Path) -> None:
     step = Step("latency/eager", "lab", PARAMETERS)
-    written = step.write(MEASUREMENTS, DATA, "cpu", {"latency_ns": LATENCIES})
+    written = step.write(MEASUREMENTS, DATA, {"latency_ns": LATENCIES})
     assert records.read(step.folder) == written
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_left_where_the_disk_is_full(home: Path, monkeypatch: pytest.
     step = Step("train/seed0", "lab", PARAMETERS)
     monkeypatch.setattr(np, "save", raises(OSError(errno.ENOSPC, "No space left on device")))
     with refused(str(step.folder), "No space left"):
-        step.write(MEASUREMENTS, DATA, "cpu", {"latency_ns": LATENCIES})
+        step.write(MEASUREMENTS, DATA, {"latency_ns": LATENCIES})
     assert list(step.folder.iterdir()) == []
 
 
@@ -96,7 +96,7 @@ def test_nothing_is_left_where_the_disk_is_full(home: Path, monkeypatch: pytest.
 def test_measurement_that_is_no_number_is_refused(home: Path, value: float) -> None:
     step = Step("train/seed0", "lab", PARAMETERS)
     with pytest.raises(ValueError):
-        step.write({"epochs": [{"loss": value}]}, DATA, "cpu")
+        step.write({"epochs": [{"loss": value}]}, DATA)
     assert list(step.folder.iterdir()) == []
 
 
@@ -224,7 +224,7 @@ def test_series_of_pickled_objects_is_refused(folder: Path, refused: Refused) ->
 
 
 def test_own_step_goes_before_the_shipped_one(folder: Path) -> None:
-    Step("latency/eager", records.SHIPPED, PARAMETERS).write(MEASUREMENTS, DATA, "cpu")
+    Step("latency/eager", records.SHIPPED, PARAMETERS).write(MEASUREMENTS, DATA)
     assert records.run_or_shipped("lab", "latency/eager") == folder
 
 
