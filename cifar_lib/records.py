@@ -11,8 +11,9 @@ import platform
 import re
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -104,8 +105,8 @@ def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
     path = folder / record["series"][name]
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error}): run that step again.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is missing or damaged: run that step again.") from error
 
 
 @contextmanager
@@ -122,7 +123,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another run or free the folder.") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()
 
 
 def device_or_error(name: str) -> str:
