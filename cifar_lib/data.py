@@ -5,6 +5,7 @@ is 10,000 records of one label byte and 3,072 pixel bytes (red, green and blue p
 """
 
 import hashlib
+import http.client
 import os
 import shutil
 import sys
@@ -151,30 +152,37 @@ def download(url: str, target: Path) -> Path:
     """
     _writable(target.parent)
     part = target.with_name(target.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=10)
+        total = _fetch(url, part)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing beyond what we have, so the part is whole or not of this file
+        if error.code != 416 or not part.exists():  # 416: nothing beyond what we have, so the part is not of this file
             raise
         part.unlink()
         return download(url, target)
-    with response:
-        resumed = response.status == 206
-        total = int(response.headers.get("Content-Length") or 0) + (have if resumed else 0)
-        bar = tqdm(total=total or None, initial=have if resumed else 0, unit="B", unit_scale=True, desc=target.name)
-        with bar, part.open("ab" if resumed else "wb") as file:
-            try:
-                while chunk := response.read(1 << 18):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-            except OSError as error:
-                raise urllib.error.URLError(error) from error
+    except urllib.error.URLError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise urllib.error.URLError(error) from error
     if total and part.stat().st_size != total:
         raise urllib.error.URLError(f"the server broke off at {part.stat().st_size:,} of {total:,} bytes")
     part.replace(target)
     return target
+
+
+def _fetch(url: str, part: Path) -> int:
+    """Append to `part` what the server has beyond it, or start again where it cannot; return the whole length or 0."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        have = have if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else 0
+        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=part.stem)
+        with bar, part.open("ab" if have else "wb") as file:
+            while chunk := response.read(1 << 18):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return total
 
 
 def _batches_in(place: Path) -> Path | None:
@@ -208,7 +216,8 @@ def _unpack(archive: Path) -> Path:
         except tarfile.FilterError as error:
             raise InputError(f"{archive} is refused, because {error}: use the official archive.") from error
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise InputError(f"{archive} is damaged or no tar archive ({error}): fetch it again.") from error
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise InputError(f"{archive} cannot be unpacked, it is damaged or no tar archive ({why}): fetch it again.") from error
         files = {path.name: path for path in Path(scratch).rglob("*.bin")}
         if missing := sorted(set(SHA256) - set(files)):
             raise InputError(f"{archive} lacks {', '.join(missing)}: use the official {ARCHIVE}.")
