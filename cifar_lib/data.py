@@ -217,7 +217,7 @@ def _unpack(archive: Path) -> Path:
             raise InputError(f"{archive} is refused, because {error}: use the official archive.") from error
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
-            raise InputError(f"{archive} cannot be unpacked, it is damaged or no tar archive ({why}): fetch it again.") from error
+            raise InputError(f"{archive} cannot be unpacked ({why}), it may be damaged: fetch it again.") from error
         files = {path.name: path for path in Path(scratch).rglob("*.bin")}
         if missing := sorted(set(SHA256) - set(files)):
             raise InputError(f"{archive} lacks {', '.join(missing)}: use the official {ARCHIVE}.")
