@@ -1,0 +1,245 @@
+"""Every image is timed and its class kept, every run is a process of its own, and comparisons wait for each other."""
+
+import fcntl
+import gc
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_engines import save_traced, tiny_network
+
+from cifar_lib import InputError, data, model, timer
+from cifar_lib.timer import Job, time_images
+
+EAGER, TORCHSCRIPT = (Job(engine, "float32", "cpu", threads=1, images=100, warmup=5) for engine in ("eager", "torchscript"))
+ON_A_GPU = Job("eager", "float16", "cuda", threads=1, images=100, warmup=5)
+RUNS = 2
+
+
+def number_of(image: torch.Tensor) -> int:
+    return int(image[0, 0, 0, 0])
+
+
+@pytest.fixture
+def numbered() -> list[torch.Tensor]:
+    """50 images, number n filled with n."""
+    return [torch.full((1, 3, 32, 32), float(number)) for number in range(50)]
+
+
+# ---- the clock
+
+
+def test_images_are_classified_once_each_and_in_order(numbered: list[torch.Tensor]) -> None:
+    seen = []
+
+    def classify(image: torch.Tensor) -> int:
+        seen.append(number_of(image))
+        return 0
+
+    time_images(classify, numbered)
+    assert seen == list(range(50))
+
+
+def test_the_classes_are_those_that_classify_gave(numbered: list[torch.Tensor]) -> None:
+    _, classes = time_images(number_of, numbered)
+    assert classes.dtype == np.uint8
+    assert classes.tolist() == list(range(50))
+
+
+def test_times_are_positive_and_sum_to_no_more_than_what_passed(numbered: list[torch.Tensor]) -> None:
+    start = time.perf_counter_ns()
+    ns, _ = time_images(number_of, numbered)
+    passed = time.perf_counter_ns() - start
+    assert ns.shape == (50,) and ns.dtype == np.int64
+    assert (ns > 0).all()
+    assert ns.sum() <= passed
+
+
+def test_a_time_holds_all_that_classify_does(numbered: list[torch.Tensor]) -> None:
+    inside = []
+
+    def classify(image: torch.Tensor) -> int:
+        start = time.perf_counter_ns()
+        found = number_of(image)
+        inside.append(time.perf_counter_ns() - start)
+        return found
+
+    ns, _ = time_images(classify, numbered)
+    assert (ns >= inside).all()
+
+
+def test_garbage_is_not_collected_while_timing_and_is_after(numbered: list[torch.Tensor]) -> None:
+    _, collecting = time_images(lambda _: gc.isenabled(), numbered)
+    assert not collecting.any()
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_again_after_an_error(numbered: list[torch.Tensor]) -> None:
+    def classify(image: torch.Tensor) -> int:
+        raise RuntimeError("it broke")
+
+    with pytest.raises(RuntimeError):
+        time_images(classify, numbered)
+    assert gc.isenabled()
+
+
+# ---- a whole comparison
+
+
+Measured = tuple[list[dict], dict[str, np.ndarray], list[int]]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Rows, series, and the process ids of a comparison of three jobs on stand-in data; the third needs a GPU."""
+    folder, pids = tmp_path_factory.mktemp("timer"), []
+
+    class Noted(subprocess.Popen):
+        def __init__(self, *arguments, **keywords) -> None:
+            super().__init__(*arguments, **keywords)
+            pids.append(self.pid)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR10_DIR", data.STAND_IN)
+        patch.setattr(timer, "LOCK", folder / "lock")
+        patch.setattr(subprocess, "Popen", Noted)
+        data.find.cache_clear()
+        rows, series = timer.measure([EAGER, TORCHSCRIPT, ON_A_GPU], RUNS, save_traced(tiny_network(), folder / "model.pt"))
+    return rows, series, pids
+
+
+@pytest.fixture
+def first_images(monkeypatch: pytest.MonkeyPatch) -> data.Split:
+    monkeypatch.setenv("CIFAR10_DIR", data.STAND_IN)
+    return data.load("test").first(EAGER.images)
+
+
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")
+
+
+@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT], ids=lambda job: job.engine)
+def test_series_hold_every_image_of_every_run(measured: Measured, job: Job) -> None:
+    _, series, _ = measured
+    assert series[job.series].shape == series[f"{job.series}-classes"].shape == (RUNS, job.images)
+    assert series[job.series].dtype == np.int64
+    assert (series[job.series] > 0).all()
+
+
+@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT], ids=lambda job: job.engine)
+def test_kept_classes_are_the_networks(measured: Measured, first_images: data.Split, job: Job) -> None:
+    expected = model.predict(tiny_network(), first_images).argmax(1).numpy()
+    assert len(set(expected)) > 1
+    for classes in measured[1][f"{job.series}-classes"]:
+        assert np.array_equal(classes, expected)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["eager", "torchscript"])
+def test_a_row_follows_from_the_series(measured: Measured, first_images: data.Split, number: int) -> None:
+    rows, series, _ = measured
+    row, ns = rows[number], series[rows[number]["series"]]
+    assert [run["mean_ns"] for run in row["runs"]] == pytest.approx(ns.mean(1))
+    assert [run["max_ns"] for run in row["runs"]] == ns.max(1).tolist()
+    right = series[f"{row['series']}-classes"] == first_images.labels.numpy()
+    assert row["accuracy"] == pytest.approx(100 * right.mean())
+
+
+def test_rows_are_in_the_order_of_the_jobs_and_say_what_was_run(measured: Measured) -> None:
+    for row, job in zip(measured[0], [EAGER, TORCHSCRIPT, ON_A_GPU], strict=True):
+        assert row.items() >= {"engine": job.engine, "precision": job.precision, "device": job.device, "threads": 1,
+                               "images": 100, "warmup": 5}.items()
+
+
+def test_every_run_is_a_process_of_its_own(measured: Measured) -> None:
+    _, series, pids = measured
+    assert os.getpid() not in pids
+    assert len(set(pids)) == len(pids) >= RUNS * len([name for name in series if not name.endswith("-classes")])
+
+
+@needs_no_gpu
+def test_an_engine_that_cannot_run_is_a_row_with_its_reason(measured: Measured) -> None:
+    rows, series, _ = measured
+    assert "cuda" in rows[2]["reason"].lower() or "nvidia" in rows[2]["reason"].lower()
+    assert "runs" not in rows[2]
+    assert ON_A_GPU.series not in series
+
+
+@needs_no_gpu
+def test_an_engine_that_cannot_run_leaves_the_others_whole(measured: Measured) -> None:
+    for row in measured[0][:2]:
+        assert "reason" not in row
+        assert len(row["runs"]) == RUNS
+
+
+@needs_no_gpu
+def test_an_engine_that_cannot_run_is_tried_once(measured: Measured) -> None:
+    assert len(measured[2]) == 2 * RUNS + 1
+
+
+# ---- the rounds, without the processes
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs in the order in which they ran, with nothing measured behind them."""
+    order = []
+
+    def pretend(job: Job, model_file: Path) -> dict[str, np.ndarray]:
+        order.append(job)
+        if job.device == "cuda" and len(order) > 3:
+            raise InputError("the GPU fell off the bus.")
+        return {"ns": np.full(job.images, 1000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
+                "load_ns": np.array(3), "involuntary_switches": np.array(0)}
+
+    labels = torch.zeros(10_000, dtype=torch.int64)
+    monkeypatch.setattr(data, "load", lambda _: data.Split(torch.zeros(0), labels, {"dataset": data.STAND_IN}))
+    monkeypatch.setattr(timer, "_in_fresh_process", pretend)
+    monkeypatch.setattr(timer, "LOCK", tmp_path / "lock")
+    return order
+
+
+def test_each_round_runs_every_job_in_an_order_of_its_own(pretended: list[Job], tmp_path: Path) -> None:
+    jobs = [Job("eager", precision, "cpu", 0, 100, 5) for precision in ("float32", "float16", "bfloat16")]
+    timer.measure(jobs, 10, tmp_path)
+    rounds = [tuple(pretended[start:start + 3]) for start in range(0, 30, 3)]
+    assert all(set(one) == set(jobs) for one in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_the_seed_decides_the_order(pretended: list[Job], tmp_path: Path) -> None:
+    jobs = [Job("eager", precision, "cpu", 0, 100, 5) for precision in ("float32", "float16", "bfloat16")]
+    orders = []
+    for seed in (1, 1, 2):
+        pretended.clear()
+        timer.measure(jobs, 10, tmp_path, seed)
+        orders.append(list(pretended))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_an_engine_that_fails_in_a_later_round_has_no_series(pretended: list[Job], tmp_path: Path) -> None:
+    rows, series = timer.measure([EAGER, ON_A_GPU], 4, tmp_path)
+    assert rows[1]["reason"] == "the GPU fell off the bus."
+    assert set(series) == {EAGER.series, f"{EAGER.series}-classes"}
+    assert len(rows[0]["runs"]) == 4
+
+
+def test_a_comparison_waits_until_another_one_ends(
+    pretended: list[Job], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = threading.Thread(target=timer.measure, args=([EAGER], 1, tmp_path), daemon=True)
+    with timer.LOCK.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting.start()
+        said, deadline = "", time.monotonic() + 20
+        while "waiting" not in said and time.monotonic() < deadline:
+            time.sleep(0.02)
+            said += capsys.readouterr().err
+        assert "waiting" in said
+        assert pretended == [] and waiting.is_alive()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert pretended == [EAGER]

@@ -1,0 +1,486 @@
+"""Every outcome of every rule follows from the numbers on record, and edited verdicts are found out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cifar_lib import InputError, records, verdicts
+from cifar_lib.verdicts import EARLIER, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+
+RUN = "lab"
+PARAMETERS = 2_570_280
+ABOUT_ACCURACY = {"accuracy-above-94", "accuracy-five-runs", "exported-accuracy"}
+P100 = {"name": "Tesla P100-PCIE-16GB", "compute_capability": [6, 0]}
+V100 = {"name": "Tesla V100-SXM2-16GB", "compute_capability": [7, 0]}
+H100 = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": [9, 0]}
+CPU = None
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(home: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """`write(step, measurements)` puts a made-up record where that step of the run keeps its own."""
+    monkeypatch.setattr(verdicts, "ROOT", home)
+
+    def write_record(step: str, measurements: dict, run: str = RUN, dataset: str = "CIFAR-10", gpu: dict | None = CPU) -> None:
+        parameters = {"run": run, "seed": int(step.partition("seed")[2] or 0), "recipe": "seed", "width": 40}
+        hardware = gpu["name"] if gpu else "a processor, 2 cores"
+        record = {
+            "schema": records.SCHEMA, "step": step, "made": "2026-01-02T03:04:05+00:00", "seconds": 1.0,
+            "parameters": parameters, "environment": {"hardware": hardware, "gpu": gpu},
+            "data": {"dataset": dataset, "sha256": {}}, "measurements": measurements, "series": {},
+        }
+        path = records.step_folder(run, step) / "record.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+
+    return write_record
+
+
+def training(accuracy: float = 94.5, epochs: int = 150, train_images: int = 50_000, test_images: int = 10_000) -> dict:
+    return {
+        "accuracy": accuracy, "train_images": train_images, "test_images": test_images, "parameters": PARAMETERS,
+        "pflop": 8.9e-7 * epochs * train_images, "weights_sha256": "f00d", "epochs": [{"epoch": n + 1} for n in range(epochs)],
+    }
+
+
+def export(accuracy: float = 94.53, test_images: int = 10_000, parameters: int = PARAMETERS, theirs: int = 6_573_120) -> dict:
+    return {
+        "accuracy": accuracy, "correct": round(accuracy * test_images / 100), "test_images": test_images,
+        "parameters": parameters, "cifar10_fast_parameters": theirs, "weights_sha256": "f00d", "model_sha256": "beef",
+    }
+
+
+def latency(*means_us: float, images: int = 10_000, error_us: float = 0.1, engine: str = "torchscript") -> dict:
+    runs = [{"mean_ns": 1e3 * mean, "mean_standard_error_ns": 1e3 * error_us} for mean in means_us]
+    return {"model_sha256": "beef", "engines": [{"engine": engine, "images": images, "runs": runs}]}
+
+
+def half_precision(ratio: float, low: float, high: float) -> dict:
+    row = {"precision": "float16", "support": "native", "ratio": ratio, "ratio_interval": [low, high]}
+    return {"model_sha256": "beef", "precisions": [{"precision": "float32", "support": "native"}, row]}
+
+
+def judged(claim: str, run: str = RUN) -> dict:
+    """The verdict on one claim of claims.yaml, from what is on record."""
+    rows = verdicts.judge(verdicts.gather(run), verdicts.load_claims())
+    return next(row for row in rows if row["id"] == claim)
+
+
+def steps_of(n: int, step: float, start: float = 828.0) -> list[float]:
+    return [start + step * number for number in range(n)]
+
+
+# ---- one rule after the other
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [
+        ({}, REPRODUCED),
+        ({"parameters": 2_570_281}, NOT_REPRODUCED),
+        ({"theirs": PARAMETERS}, NOT_REPRODUCED),
+    ],
+    ids=["the original's", "one parameter more", "not smaller than cifar10-fast's"],
+)
+def test_network_size_is_the_originals_count_and_below_cifar10_fasts(write: Write, counts: dict, verdict: str) -> None:
+    write("export", export(**counts))
+    assert judged("network-size")["verdict"] == verdict
+
+
+def test_network_size_needs_an_export(write: Write) -> None:
+    write("train/seed0", training())
+    assert judged("network-size")["verdict"] == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (training(), REPRODUCED),
+        (training(epochs=149), NOT_RUN),
+        (training(train_images=49_999), NOT_RUN),
+    ],
+    ids=["150 epochs", "an epoch short", "an image short"],
+)
+def test_training_longer_takes_150_epochs_on_all_images(write: Write, measured: dict, verdict: str) -> None:
+    write("train/seed0", measured)
+    assert judged("trained-longer")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        ([94.53], REPRODUCED),  # Wilson's interval is about ± 0.45
+        ([94.2], INCONCLUSIVE),
+        ([93.8], INCONCLUSIVE),
+        ([93.0], NOT_REPRODUCED),
+        ([94.4, 94.5, 94.6], REPRODUCED),  # Student's is ± 0.25
+        ([94.1, 94.2, 94.3], INCONCLUSIVE),
+        ([93.5, 93.6, 93.7], NOT_REPRODUCED),
+    ],
+)
+def test_accuracy_above_94_is_judged_by_its_interval(write: Write, accuracies: list[float], verdict: str) -> None:
+    for seed, accuracy in enumerate(accuracies):
+        write(f"train/seed{seed}", training(accuracy))
+    assert judged("accuracy-above-94")["verdict"] == verdict
+
+
+def test_accuracy_of_one_seed_is_told_from_the_mean_of_several(write: Write) -> None:
+    write("train/seed0", training(94.5))
+    assert "one seed" in judged("accuracy-above-94")["reason"]
+    write("train/seed1", training(94.7))
+    found = judged("accuracy-above-94")
+    assert "2 seeds" in found["reason"]
+    assert found["ours"].startswith("94.60%")
+    assert len(found["evidence"]) == 2
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [training(epochs=24), training(train_images=4_000), training(test_images=2_000)],
+    ids=["too few epochs", "too few training images", "too few test images"],
+)
+def test_accuracy_of_a_short_profile_is_not_judged(write: Write, measured: dict) -> None:
+    write("train/seed0", measured)
+    for claim in ("accuracy-above-94", "accuracy-five-runs"):
+        assert judged(claim)["verdict"] == NOT_RUN
+
+
+def test_accuracy_without_a_training_is_not_judged(write: Write) -> None:
+    write("latency", latency(828, 829))
+    for claim in ABOUT_ACCURACY:
+        assert judged(claim)["verdict"] == NOT_RUN
+        assert judged(claim)["evidence"] == []
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "verdict"),
+    [
+        ([94.3, 94.4, 94.5, 94.4, 94.3], REPRODUCED),
+        ([94.0, 94.1, 94.2, 94.1, 94.2], INCONCLUSIVE),
+        ([94.5, 94.8, 94.7, 94.9, 94.6], INCONCLUSIVE),
+        ([93.0, 93.1, 93.2, 93.1, 93.0], NOT_REPRODUCED),
+        ([95.0, 95.1, 95.2, 95.1, 95.0], NOT_REPRODUCED),
+        ([94.3, 94.4, 94.5, 94.4], NOT_RUN),
+    ],
+    ids=["inside", "across the lower end", "across the upper end", "below", "above", "four trainings"],
+)
+def test_five_runs_are_judged_by_where_their_mean_lies(write: Write, accuracies: list[float], verdict: str) -> None:
+    for seed, accuracy in enumerate(accuracies):
+        write(f"train/seed{seed}", training(accuracy))
+    assert judged("accuracy-five-runs")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (export(94.53), REPRODUCED),
+        (export(94.2), REPRODUCED),
+        (export(95.3), INCONCLUSIVE),
+        (export(93.5), INCONCLUSIVE),
+        (export(92.0), NOT_REPRODUCED),
+        (export(97.0), NOT_REPRODUCED),
+        (export(94.53, test_images=9_999), NOT_RUN),
+    ],
+    ids=["the same", "near", "a bit above", "a bit below", "well below", "well above", "an image short"],
+)
+def test_exported_accuracy_is_about_the_originals(write: Write, measured: dict, verdict: str) -> None:
+    write("train/seed0", training(measured["accuracy"]))
+    write("export", measured)
+    assert judged("exported-accuracy")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("gpu", "means", "on_a_p100", "on_a_newer_gpu"),
+    [
+        (P100, (820, 821, 822), REPRODUCED, NOT_RUN),
+        (P100, (828, 828.1, 828.2), REPRODUCED, NOT_RUN),
+        (P100, (826, 830, 834), INCONCLUSIVE, NOT_RUN),
+        (P100, (900, 901, 902), NOT_REPRODUCED, NOT_RUN),
+        (V100, (820, 821, 822), NOT_RUN, REPRODUCED),
+        (H100, (500, 501, 502), NOT_RUN, REPRODUCED),
+        (H100, (824, 828, 832), NOT_RUN, INCONCLUSIVE),
+        (H100, (828.5, 828.6, 828.7), NOT_RUN, NOT_REPRODUCED),
+        (CPU, (500, 501, 502), NOT_RUN, NOT_RUN),
+    ],
+)
+def test_latency_is_judged_on_the_hardware_it_is_claimed_for(
+    write: Write, gpu: dict | None, means: tuple[float, ...], on_a_p100: str, on_a_newer_gpu: str
+) -> None:
+    write("latency", latency(*means), gpu=gpu)
+    assert judged("latency-p100")["verdict"] == on_a_p100
+    assert judged("newer-gpu")["verdict"] == on_a_newer_gpu
+
+
+def test_latency_on_other_hardware_is_shown_though_not_judged(write: Write) -> None:
+    write("latency", latency(12_300, 12_400, 12_500), gpu=CPU)
+    found = judged("latency-p100")
+    assert found["ours"].startswith("12,400.0 µs")
+    assert "hardware" in found["reason"]
+
+
+def test_latency_is_that_of_torchscript(write: Write) -> None:
+    measured = latency(2_000, 2_001, engine="eager")
+    measured["engines"] += latency(820, 821)["engines"]
+    write("latency", measured, gpu=P100)
+    assert judged("latency-p100")["ours"].startswith("820.5 µs")
+
+
+@pytest.mark.parametrize("claim", ["latency-p100", "newer-gpu", "run-spread"])
+def test_latency_claims_are_not_run_without_the_engine(write: Write, claim: str) -> None:
+    rows = [*latency(820, 821, engine="eager")["engines"], {"engine": "torchscript", "images": 10_000, "reason": "it broke"}]
+    write("latency", {"model_sha256": "beef", "engines": rows}, gpu=P100)
+    assert judged(claim)["verdict"] == NOT_RUN
+
+
+@pytest.mark.parametrize("claim", ["latency-p100", "newer-gpu", "run-spread", "half-precision"])
+def test_timing_claims_are_not_run_without_a_timing(write: Write, claim: str) -> None:
+    write("train/seed0", training())
+    assert judged(claim)["verdict"] == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (latency(*steps_of(10, 0.1)), REPRODUCED),  # 0.9 of 828 µs: 0.11%
+        (latency(*steps_of(10, 0.3), error_us=1), INCONCLUSIVE),  # 0.33%, beyond 0.24% by less than the noise
+        (latency(*steps_of(10, 2)), NOT_REPRODUCED),  # 2.2%
+        (latency(*steps_of(3, 20), images=1_000), NOT_REPRODUCED),  # 4.7%: fewer and shorter runs refute as well
+        (latency(*steps_of(3, 20), images=1_000, error_us=20), NOT_RUN),  # as far apart, but as noisy
+        (latency(*steps_of(3, 0.1), images=1_000), NOT_RUN),
+        (latency(*steps_of(9, 0.1)), NOT_RUN),
+        (latency(*steps_of(10, 0.1), images=9_999), NOT_RUN),
+    ],
+    ids=["close", "within noise", "apart", "short, apart", "short, noisy", "short, close", "a run short", "an image short"],
+)
+def test_run_spread_is_judged_against_the_noise_of_the_means(write: Write, measured: dict, verdict: str) -> None:
+    write("latency", measured)
+    assert judged("run-spread")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (half_precision(1.3, 1.2, 1.4), REPRODUCED),
+        (half_precision(0.99, 0.985, 0.995), REPRODUCED),  # a gain under 2% counts as none
+        (half_precision(0.98, 0.95, 1.01), INCONCLUSIVE),
+        (half_precision(0.8, 0.78, 0.82), NOT_REPRODUCED),
+        ({"precisions": [{"precision": "float16", "support": "emulated", "reason": "it broke"}]}, NOT_RUN),
+        ({"precisions": [{"precision": "float32", "support": "native"}]}, NOT_RUN),
+    ],
+    ids=["slower", "a tiny gain", "across", "faster", "it broke", "not asked for"],
+)
+def test_half_precision_brings_no_gain_where_the_interval_stays_near_one(write: Write, measured: dict, verdict: str) -> None:
+    write("half_precision", measured)
+    assert judged("half-precision")["verdict"] == verdict
+
+
+# ---- stand-in data
+
+
+def write_everything(write: Write, dataset: str = "CIFAR-10") -> None:
+    for seed, accuracy in enumerate([94.3, 94.4, 94.5, 94.4, 94.3]):
+        write(f"train/seed{seed}", training(accuracy), dataset=dataset)
+    write("export", export(), dataset=dataset)
+    write("latency", latency(*steps_of(10, 0.1)), dataset=dataset)
+    write("half_precision", half_precision(1.3, 1.2, 1.4), dataset=dataset)
+
+
+@pytest.mark.parametrize("claim", sorted(ABOUT_ACCURACY))
+def test_accuracy_on_stand_in_data_is_not_judged(write: Write, claim: str) -> None:
+    write_everything(write)
+    assert judged(claim)["verdict"] == REPRODUCED
+    write_everything(write, dataset="stand-in")
+    assert judged(claim)["verdict"] == NOT_RUN
+    assert "stand-in" in judged(claim)["reason"]
+
+
+def test_a_stand_in_training_does_not_count_beside_a_real_one(write: Write) -> None:
+    write("train/seed0", training(99.9), dataset="stand-in")
+    write("train/seed1", training(94.5, epochs=151), run=records.SHIPPED)
+    found = judged("accuracy-above-94")
+    assert [evidence["record"] for evidence in found["evidence"]] == ["shipped/train/seed1/record.json"]
+    assert found["ours"].startswith("94.50%")
+
+
+@pytest.mark.parametrize("claim", ["network-size", "run-spread", "half-precision"])
+def test_what_is_not_about_accuracy_is_judged_on_stand_in_data(write: Write, claim: str) -> None:
+    write_everything(write, dataset="stand-in")
+    assert judged(claim)["verdict"] == REPRODUCED
+
+
+# ---- evidence
+
+
+def test_a_run_without_its_own_export_borrows_the_shipped_one_and_says_so(write: Write) -> None:
+    write("latency", latency(828, 829))
+    write("export", export(), run=records.SHIPPED)
+    (evidence,) = judged("network-size")["evidence"]
+    assert (evidence["record"], evidence["when"]) == ("shipped/export/record.json", EARLIER)
+
+
+def test_a_runs_own_export_comes_before_the_shipped_one(write: Write) -> None:
+    write("export", export(parameters=1_000))
+    write("export", export(), run=records.SHIPPED)
+    (evidence,) = judged("network-size")["evidence"]
+    assert (evidence["record"], evidence["when"]) == ("lab/export/record.json", verdicts.THIS_RUN)
+
+
+def test_shipped_trainings_count_beside_the_runs_own(write: Write) -> None:
+    write("train/seed0", training(94.5))
+    write("train/seed1", training(94.6), run=records.SHIPPED)
+    when = [evidence["when"] for evidence in judged("accuracy-above-94")["evidence"]]
+    assert when == [verdicts.THIS_RUN, EARLIER]
+
+
+@pytest.mark.parametrize("step", ["latency", "half_precision"])
+def test_timings_are_never_borrowed(write: Write, step: str) -> None:
+    write("train/seed0", training())
+    write(step, {"latency": latency(820, 821), "half_precision": half_precision(1.3, 1.2, 1.4)}[step], run=records.SHIPPED)
+    assert verdicts.gather(RUN)[step] == []
+
+
+def test_the_shipped_run_is_judged_by_itself(write: Write) -> None:
+    write("train/seed0", training(), run=records.SHIPPED)
+    found = judged("accuracy-above-94", run=records.SHIPPED)
+    assert found["verdict"] == REPRODUCED
+    assert [evidence["record"] for evidence in found["evidence"]] == ["shipped/train/seed0/record.json"]
+
+
+def test_a_run_with_no_records_of_its_own_is_refused(write: Write) -> None:
+    write("train/seed0", training(), run=records.SHIPPED)
+    with pytest.raises(InputError, match=RUN):
+        verdicts.gather(RUN)
+
+
+def test_trainings_are_listed_in_the_order_of_their_seeds(write: Write) -> None:
+    for seed in (10, 9, 2):
+        write(f"train/seed{seed}", training())
+    seeds = [found.record["parameters"]["seed"] for found in verdicts.gather(RUN)["train"]]
+    assert seeds == [2, 9, 10]
+
+
+def test_evidence_names_hardware_and_date(write: Write) -> None:
+    write("latency", latency(820, 821), gpu=P100)
+    (evidence,) = judged("latency-p100")["evidence"]
+    assert evidence["hardware"] == P100["name"]
+    assert evidence["made"] == "2026-01-02T03:04:05+00:00"
+
+
+# ---- claims.yaml
+
+
+CLAIMS = verdicts.load_claims()
+
+
+def test_every_claim_has_an_id_of_its_own() -> None:
+    ids = [claim["id"] for claim in CLAIMS]
+    assert len(ids) == len(set(ids)) > 0
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim["id"])
+def test_a_claim_says_what_it_rests_on(claim: dict) -> None:
+    assert claim["rule"] in verdicts.RULES
+    assert claim["hardware"] in {"any", "P100", "newer GPU"}
+    for key in ("claim", "source", "original"):
+        assert isinstance(claim[key], str) and claim[key].strip(), key
+
+
+def test_every_rule_judges_a_claim() -> None:
+    assert {claim["rule"] for claim in CLAIMS} == set(verdicts.RULES)
+
+
+# ---- python -m cifar_lib.verdicts
+
+
+@pytest.fixture
+def kept(write: Write) -> Path:
+    """The verdicts.json of a run on which every step is on record."""
+    write_everything(write)
+    verdicts.write(RUN)
+    return records.step_folder(RUN, "verdicts.json")
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, run: str = RUN) -> int:
+    monkeypatch.setattr("sys.argv", ["verdicts", run])
+    return verdicts.main()
+
+
+def test_verdicts_are_the_same_when_computed_twice(kept: Path) -> None:
+    before = kept.read_bytes()
+    verdicts.write(RUN)
+    assert kept.read_bytes() == before
+
+
+def test_unchanged_verdicts_hold(kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert [claim["id"] for claim in CLAIMS if claim["id"] not in printed] == []
+
+
+def change_a_verdict(rows: list[dict]) -> None:
+    rows[0]["verdict"] = NOT_REPRODUCED
+
+
+def change_a_number(rows: list[dict]) -> None:
+    rows[0]["ours"] = "1 parameter"
+
+
+def change_the_evidence(rows: list[dict]) -> None:
+    rows[0]["evidence"] = []
+
+
+def delete_one(rows: list[dict]) -> None:
+    del rows[0]
+
+
+def add_one(rows: list[dict]) -> None:
+    rows.append({**rows[0], "id": "one-more"})
+
+
+@pytest.mark.parametrize("edit", [change_a_verdict, change_a_number, change_the_evidence, delete_one, add_one])
+def test_edited_verdicts_are_found_out(kept: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable[[list], None]) -> None:
+    content = json.loads(kept.read_text())
+    edit(content["verdicts"])
+    kept.write_text(json.dumps(content))
+    assert exit_code(monkeypatch) == 1
+
+
+def test_verdicts_that_the_records_no_longer_bear_out_are_found_out(
+    kept: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("half_precision", half_precision(0.8, 0.78, 0.82))
+    assert exit_code(monkeypatch) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"verdicts": 1}', '{"verdicts": ["text"]}', '{"verdicts": [{}]}', "\0"])
+def test_damaged_verdicts_cannot_be_checked(kept: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    kept.write_text(content)
+    assert exit_code(monkeypatch) == 2
+
+
+def test_missing_verdicts_cannot_be_checked(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.unlink()
+    assert exit_code(monkeypatch) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not JSON"])
+def test_a_damaged_record_cannot_be_judged(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    damaged = records.step_folder(RUN, "latency") / "record.json"
+    damaged.write_text(content)
+    assert exit_code(monkeypatch) == 2
+    assert str(damaged) in capsys.readouterr().err
+
+
+def test_a_record_without_its_measurements_cannot_be_judged(kept: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("latency", {})
+    assert exit_code(monkeypatch) == 2
+
+
+def test_a_run_that_does_not_exist_cannot_be_judged(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exit_code(monkeypatch, "nowhere") == 2
