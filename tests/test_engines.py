@@ -130,9 +130,10 @@ def test_weights_are_no_model(tmp_path: Path, refused: Refused) -> None:
         ({"gpu": None, "cpu": {"features": ["amx_bf16", "avx512_fp16"]}}, {"float32", "float16", "bfloat16"}),
         ({"gpu": {"compute_capability": [5, 2]}, "cpu": {"features": ["avx512_fp16", "avx512_bf16"]}}, {"float32"}),
         ({"gpu": {"compute_capability": [6, 0]}, "cpu": {"features": []}}, {"float32", "float16"}),
+        ({"gpu": {"compute_capability": [7, 5]}, "cpu": {"features": []}}, {"float32", "float16"}),
         ({"gpu": {"compute_capability": [8, 0]}, "cpu": {"features": []}}, {"float32", "float16", "bfloat16"}),
     ],
-    ids=["old CPU", "CPU with bf16", "CPU with fp16", "CPU with both", "Maxwell on a new CPU", "Pascal", "Ampere"],
+    ids=["old CPU", "CPU with bf16", "CPU with fp16", "CPU with both", "Maxwell on a new CPU", "Pascal", "Turing", "Ampere"],
 )
 def test_native_support_follows_from_the_hardware(environment: dict, native: set[str]) -> None:
     assert {precision for precision in PRECISIONS if native_support(precision, environment) == "native"} == native

@@ -1,11 +1,12 @@
 """The ways in agree with each other."""
 
+import json
 import re
 import tomllib
 
 import yaml
 
-from cifar_lib import ROOT
+from cifar_lib import ROOT, verdicts
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
@@ -25,3 +26,10 @@ def test_the_lock_pins_every_requirement_exactly_and_names_no_address() -> None:
     pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)", line).groups() for line in lines)
     required = [re.match(r"[a-z]+", requirement)[0] for requirement in PROJECT["dependencies"]]
     assert set(required) <= {name.lower() for name in pins}
+
+
+def test_the_readme_shows_the_verdicts_of_the_reference_run() -> None:
+    kept = json.loads((ROOT / "results/xeon/verdicts.json").read_text())["verdicts"]
+    readme = (ROOT / "README.md").read_text()
+    for claim, row in zip(verdicts.load_claims(), kept, strict=True):
+        assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} |" in readme
