@@ -21,7 +21,7 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
             _evidence(verdict["evidence"]),
         ]
         labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
-        rows.append(f'<tr id="{claim["id"]}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
+        rows.append(f'<tr id="{html.escape(claim["id"])}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
 

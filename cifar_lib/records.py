@@ -165,7 +165,8 @@ def _cpu() -> dict:
     info = _read("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info)
     flags = re.search(r"flags\s*:\s*(.+)", info)
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
+              "amx_int8")
     return {
         "model": model[1].strip() if model else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -25,6 +25,17 @@ def standard_error(ns: np.ndarray, blocks: int = 20) -> float:
     return float(np.std(means, ddof=1) / np.sqrt(blocks))
 
 
+def range_noise(standard_errors: Sequence[float], blocks: int = 20) -> float:
+    """How far apart the slowest and the fastest of several runs come to lie (95%) where only noise sets them apart.
+
+    `standard_errors` are those of the runs' means, from `standard_error` with `blocks` stretches (Tukey's studentized
+    range; two runs at least).
+    """
+    runs = len(standard_errors)
+    pooled = np.sqrt(np.mean(np.square(standard_errors)))
+    return float(pooled * stats.studentized_range.ppf(CONFIDENCE, runs, runs * (blocks - 1)))
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Student's t interval of the mean of independent runs; at least two values."""
     mean, error = np.mean(values), stats.sem(values)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -152,10 +152,16 @@ def _data_for_child() -> str:
 @contextmanager
 def _alone_on_this_machine() -> Iterator[None]:
     """Wait until no other comparison runs on this machine. The kernel frees the lock also when a process is killed."""
-    with LOCK.open("a") as lock:
+    with suppress(OSError):  # it is there already, perhaps as another user's file: reading suffices for a lock
+        LOCK.touch(mode=0o644, exist_ok=False)
+    try:
+        lock = LOCK.open()
+    except OSError as error:
+        raise InputError(f"{LOCK} cannot be opened ({error.strerror}): delete it, or set TMPDIR to another folder.") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             print("waiting for another measurement on this machine to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

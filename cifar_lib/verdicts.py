@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +104,10 @@ def network_size(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def trained_longer(claim: dict, evidence: Evidence) -> Judgement:
-    trainings = [found for found in evidence["train"] if found.measured["train_images"] == TRAINING_IMAGES]
-    longest = max(trainings, key=_epochs, default=None)
-    if not longest or _epochs(longest) < claim["epochs"]:
-        ours = f"{_epochs(longest)} epochs" if longest else "–"
-        return _not_run("too short a profile", longest, ours)
+    trainings, short = _full_trainings(claim, evidence)
+    if not trainings:
+        return replace(short, ours=f"{_epochs(short.used[0])} epochs") if short.used else short
+    longest = max(trainings, key=_epochs)
     reason = f"{_epochs(longest)} epochs, cifar10-fast makes {claim['cifar10_fast_epochs']}"
     return Judgement(REPRODUCED, reason, f"{_epochs(longest)} epochs", [longest])
 
@@ -141,7 +140,7 @@ def accuracy_range(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
-    """Equivalence within a margin: where the interval of the difference lies."""
+    """Equivalence within a margin: where the interval of the difference lies. Takes weights trained to the end."""
     if not evidence["export"]:
         return _not_run("no exported model")
     found = evidence["export"][0]
@@ -150,13 +149,19 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
         return _not_run("stand-in data", found)
     if images < TEST_IMAGES:
         return _not_run("too short a profile", found, f"{ours:.2f}% of {images:,} images")
+    in_words = _with_interval(ours, stats.share_interval(found.measured["correct"], images), "%")
+    weights = found.measured["weights_sha256"]
+    training = next((one for one in evidence["train"] if one.measured["weights_sha256"] == weights), None)
+    if not training:
+        return _not_run("no record of the training behind the exported weights", found, in_words)
+    if missing := _missing(claim, training):
+        return Judgement(NOT_RUN, f"the exported weights come from {missing}", in_words, [found, training])
     low, high = stats.share_difference_interval(ours, claim["accuracy"], images)
     margin = claim["margin"]
     within, apart = -margin <= low and high <= margin, high < -margin or low > margin
     verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
     reason = f"{low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; within {margin} counts as about"
-    ours = _with_interval(ours, stats.share_interval(found.measured["correct"], images), "%")
-    return Judgement(verdict, reason, ours, [found])
+    return Judgement(verdict, reason, in_words, [found, training])
 
 
 def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
@@ -175,12 +180,12 @@ def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def run_spread(claim: dict, evidence: Evidence) -> Judgement:
-    """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than their means' own noise."""
+    """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than noise makes of it."""
     found, row = _engine_row(evidence, claim["engine"])
     if not row:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = np.array([run["mean_ns"] for run in row["runs"]])
-    noise = 2 * np.sqrt(2) * max(run["mean_standard_error_ns"] for run in row["runs"]) / means.mean()
+    noise = stats.range_noise([run["mean_standard_error_ns"] for run in row["runs"]]) / means.mean()
     spread = np.ptp(means) / means.mean()
     ours = f"{np.ptp(means) / 1e3:,.1f} µs of {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
     runs, images = len(means), row["images"]
@@ -231,21 +236,35 @@ def _epochs(found: Found) -> int:
 
 
 def _full_trainings(claim: dict, evidence: Evidence) -> tuple[list[Found], Judgement]:
-    """The trainings that follow the claim's protocol, and what to say where there is none."""
-    def is_full(found: Found) -> bool:
-        sizes = found.measured["train_images"], found.measured["test_images"]
-        return found.is_real and sizes == (TRAINING_IMAGES, TEST_IMAGES) and _epochs(found) >= claim["epochs"]
-
-    trainings = evidence["train"]
-    if not trainings:
+    """The trainings that follow a protocol of the claim, one for each seed, and what to say where there is none."""
+    if not evidence["train"]:
         return [], _not_run("no training on record")
-    longest = max(trainings, key=lambda found: found.measured["pflop"])
-    if not longest.is_real:
-        return [], _not_run("stand-in data", longest)
-    epochs, images = _epochs(longest), longest.measured["train_images"]
-    reason = f"too short a profile: {epochs} of {claim['epochs']} epochs on {images:,} of {TRAINING_IMAGES:,} images"
-    short = _not_run(reason, longest, f"{longest.measured['accuracy']:.2f}% after epoch {epochs}")
-    return [found for found in trainings if is_full(found)], short
+    seeds: dict[tuple, Found] = {}  # the same seed again is no further evidence: the run's own comes first
+    for found in evidence["train"]:
+        if not _missing(claim, found):
+            seeds.setdefault((found.record["parameters"]["recipe"], found.record["parameters"]["seed"]), found)
+    longest = max(evidence["train"], key=lambda found: found.measured["pflop"])
+    short = _not_run(_missing(claim, longest), longest, f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}")
+    return list(seeds.values()), short
+
+
+def _missing(claim: dict, training: Found) -> str:
+    """What keeps a training from being one of the claim's protocols, in words; nothing where it is one."""
+    parameters, measured = training.record["parameters"], training.measured
+    if not training.is_real:
+        return "stand-in data"
+    protocol = next((one for one in claim["protocols"] if one["recipe"] == parameters["recipe"]), None)
+    if not protocol:
+        return f"another recipe: {parameters['recipe']}"
+    for name in ("width", "batch_size"):
+        if parameters[name] != protocol[name]:
+            return f"another training: {name} {parameters[name]} instead of {protocol[name]}"
+    if measured["test_images"] < TEST_IMAGES:
+        return f"too short a profile: {measured['test_images']:,} of {TEST_IMAGES:,} test images"
+    if _epochs(training) < protocol["epochs"] or measured["train_images"] < TRAINING_IMAGES:
+        return (f"too short a profile: {_epochs(training)} of {protocol['epochs']} epochs on "
+                f"{measured['train_images']:,} of {TRAINING_IMAGES:,} images")
+    return ""
 
 
 def _engine_row(evidence: Evidence, engine: str) -> tuple[Found | None, dict | None]:
@@ -261,7 +280,7 @@ def _fits(hardware: str, environment: dict) -> bool:
     if hardware == "any":
         return True
     if hardware == "P100":
-        return bool(gpu) and "P100" in gpu["name"]
+        return bool(gpu) and bool(re.search(r"\bP100\b", gpu["name"]))  # not a P1000
     return bool(gpu) and gpu["compute_capability"] >= [7, 0]
 
 
@@ -281,7 +300,8 @@ def main() -> int:
     parser.add_argument("run", help="the run, a folder under results/")
     run = parser.parse_args().run
     try:
-        kept = {row["id"]: row for row in json.loads((ROOT / "results" / run / "verdicts.json").read_text())["verdicts"]}
+        rows = json.loads((ROOT / "results" / run / "verdicts.json").read_text())["verdicts"]
+        kept = {row["id"]: row for row in rows}
         computed = judge(gather(run), load_claims())
     except InputError as error:
         print(error, file=sys.stderr)
@@ -289,7 +309,7 @@ def main() -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"results/{run}/verdicts.json cannot be read ({error}): make the report first.", file=sys.stderr)
         return 2
-    differing = 0
+    differing = len(rows) - len(kept)  # a claim judged twice
     for row in computed:
         same = kept.pop(row["id"], None) == row
         differing += not same

@@ -51,6 +51,23 @@ def test_standard_error_takes_a_length_that_blocks_do_not_divide() -> None:
     assert stats.standard_error(np.full(101, 7)) == 0
 
 
+# ---- range of several runs
+
+
+def test_range_noise_is_tukeys() -> None:
+    assert stats.range_noise([1.0] * 10, blocks=4) == pytest.approx(4.8241, rel=1e-3)  # the table of q at 10 and 30
+    assert stats.range_noise([2.0] * 10, blocks=4) == pytest.approx(2 * stats.range_noise([1.0] * 10, blocks=4))
+
+
+@pytest.mark.parametrize("runs", [2, 10])
+def test_ranges_of_equal_runs_stay_within_the_noise_95_times_in_100(runs: int) -> None:
+    comparisons = np.random.default_rng(0).normal(828, 30, (1000, runs, 400))
+    errors = [np.sqrt(np.mean([stats.standard_error(run) ** 2 for run in one])) for one in comparisons]
+    noise = np.array(errors) * stats.range_noise([1.0] * runs)  # it is proportional to the errors, and slow to compute
+    within = np.ptp(comparisons.mean(2), axis=1) < noise
+    assert 0.93 < within.mean() < 0.97
+
+
 # ---- mean
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Refused
 from test_engines import save_traced, tiny_network
 
 from cifar_lib import InputError, data, model, timer
@@ -225,6 +226,30 @@ def test_an_engine_that_fails_in_a_later_round_has_no_series(pretended: list[Job
     assert rows[1]["reason"] == "the GPU fell off the bus."
     assert set(series) == {EAGER.series, f"{EAGER.series}-classes"}
     assert len(rows[0]["runs"]) == 4
+
+
+def test_a_lock_that_cannot_be_opened_is_named(
+    pretended: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr(timer, "LOCK", tmp_path / "nowhere" / "lock")
+    with refused("nowhere", "TMPDIR"):
+        timer.measure([EAGER], 1, tmp_path)
+
+
+def test_a_lock_file_that_only_others_may_write_serves(
+    pretended: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer.LOCK.touch()
+    opened = Path.open
+
+    def as_another_user(path: Path, mode: str = "r", *arguments, **keywords):
+        if path == timer.LOCK and mode != "r":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", as_another_user)
+    timer.measure([EAGER], 1, tmp_path)
+    assert pretended == [EAGER]
 
 
 def test_a_comparison_waits_until_another_one_ends(

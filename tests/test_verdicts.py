@@ -13,6 +13,7 @@ RUN = "lab"
 PARAMETERS = 2_570_280
 ABOUT_ACCURACY = {"accuracy-above-94", "accuracy-five-runs", "exported-accuracy"}
 P100 = {"name": "Tesla P100-PCIE-16GB", "compute_capability": [6, 0]}
+P1000 = {"name": "Quadro P1000", "compute_capability": [6, 1]}
 V100 = {"name": "Tesla V100-SXM2-16GB", "compute_capability": [7, 0]}
 H100 = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": [9, 0]}
 CPU = None
@@ -25,8 +26,11 @@ def write(home: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """`write(step, measurements)` puts a made-up record where that step of the run keeps its own."""
     monkeypatch.setattr(verdicts, "ROOT", home)
 
-    def write_record(step: str, measurements: dict, run: str = RUN, dataset: str = "CIFAR-10", gpu: dict | None = CPU) -> None:
-        parameters = {"run": run, "seed": int(step.partition("seed")[2] or 0), "recipe": "seed", "width": 40}
+    def write_record(
+        step: str, measurements: dict, run: str = RUN, dataset: str = "CIFAR-10", gpu: dict | None = CPU, **changed: object
+    ) -> None:
+        seed = int(step.partition("seed")[2] or 0)
+        parameters = {"run": run, "seed": seed, "recipe": "seed", "width": 40, "batch_size": 128} | changed
         hardware = gpu["name"] if gpu else "a processor, 2 cores"
         record = {
             "schema": records.SCHEMA, "step": step, "made": "2026-01-02T03:04:05+00:00", "seconds": 1.0,
@@ -149,6 +153,22 @@ def test_accuracy_of_a_short_profile_is_not_judged(write: Write, measured: dict)
         assert judged(claim)["verdict"] == NOT_RUN
 
 
+@pytest.mark.parametrize("changed", [{"width": 64}, {"batch_size": 1024}, {"recipe": "other"}], ids=str)
+def test_a_training_by_another_protocol_is_not_judged(write: Write, changed: dict) -> None:
+    write("train/seed0", training(), **changed)
+    for claim in ("trained-longer", "accuracy-above-94", "accuracy-five-runs"):
+        found = judged(claim)
+        assert found["verdict"] == NOT_RUN
+        assert "another" in found["reason"]
+
+
+def test_a_seed_trained_twice_counts_once_and_the_runs_own_first(write: Write) -> None:
+    for run, accuracy in ((RUN, 94.5), (records.SHIPPED, 94.9)):
+        write("train/seed0", training(accuracy), run=run)
+    found = judged("accuracy-above-94")
+    assert "one seed" in found["reason"] and found["ours"].startswith("94.50%")
+
+
 def test_accuracy_without_a_training_is_not_judged(write: Write) -> None:
     write("latency", latency(828, 829))
     for claim in ABOUT_ACCURACY:
@@ -194,6 +214,20 @@ def test_exported_accuracy_is_about_the_originals(write: Write, measured: dict, 
 
 
 @pytest.mark.parametrize(
+    ("measured", "reason"),
+    [(training(epochs=6), "6 of 150 epochs"), (training() | {"weights_sha256": "other"}, "no record of the training")],
+    ids=["weights of a short training", "weights of another training"],
+)
+def test_exported_accuracy_takes_weights_trained_to_the_end(write: Write, measured: dict, reason: str) -> None:
+    write("train/seed0", measured)
+    write("export", export(84.0))
+    found = judged("exported-accuracy")
+    assert found["verdict"] == NOT_RUN
+    assert reason in found["reason"]
+    assert found["ours"].startswith("84.00%")
+
+
+@pytest.mark.parametrize(
     ("gpu", "means", "on_a_p100", "on_a_newer_gpu"),
     [
         (P100, (820, 821, 822), REPRODUCED, NOT_RUN),
@@ -204,6 +238,7 @@ def test_exported_accuracy_is_about_the_originals(write: Write, measured: dict, 
         (H100, (500, 501, 502), NOT_RUN, REPRODUCED),
         (H100, (824, 828, 832), NOT_RUN, INCONCLUSIVE),
         (H100, (828.5, 828.6, 828.7), NOT_RUN, NOT_REPRODUCED),
+        (P1000, (820, 821, 822), NOT_RUN, NOT_RUN),
         (CPU, (500, 501, 502), NOT_RUN, NOT_RUN),
     ],
 )
@@ -247,6 +282,8 @@ def test_timing_claims_are_not_run_without_a_timing(write: Write, claim: str) ->
     [
         (latency(*steps_of(10, 0.1)), REPRODUCED),  # 0.9 of 828 µs: 0.11%
         (latency(*steps_of(10, 0.3), error_us=1), INCONCLUSIVE),  # 0.33%, beyond 0.24% by less than the noise
+        (latency(*steps_of(10, 0.6), error_us=1), INCONCLUSIVE),  # 5.4 µs: of ten equal runs, noise of 1 µs makes up to 4.5
+        (latency(*steps_of(10, 0.8), error_us=1), NOT_REPRODUCED),  # 7.2 µs
         (latency(*steps_of(10, 2)), NOT_REPRODUCED),  # 2.2%
         (latency(*steps_of(3, 20), images=1_000), NOT_REPRODUCED),  # 4.7%: fewer and shorter runs refute as well
         (latency(*steps_of(3, 20), images=1_000, error_us=20), NOT_RUN),  # as far apart, but as noisy
@@ -254,7 +291,8 @@ def test_timing_claims_are_not_run_without_a_timing(write: Write, claim: str) ->
         (latency(*steps_of(9, 0.1)), NOT_RUN),
         (latency(*steps_of(10, 0.1), images=9_999), NOT_RUN),
     ],
-    ids=["close", "within noise", "apart", "short, apart", "short, noisy", "short, close", "a run short", "an image short"],
+    ids=["close", "within noise", "noise and limit", "beyond both", "apart", "short, apart", "short, noisy", "short, close",
+         "a run short", "an image short"],
 )
 def test_run_spread_is_judged_against_the_noise_of_the_means(write: Write, measured: dict, verdict: str) -> None:
     write("latency", measured)
@@ -441,7 +479,13 @@ def add_one(rows: list[dict]) -> None:
     rows.append({**rows[0], "id": "one-more"})
 
 
-@pytest.mark.parametrize("edit", [change_a_verdict, change_a_number, change_the_evidence, delete_one, add_one])
+def judge_one_twice(rows: list[dict]) -> None:
+    rows.insert(0, {**rows[0], "verdict": NOT_REPRODUCED})
+
+
+@pytest.mark.parametrize(
+    "edit", [change_a_verdict, change_a_number, change_the_evidence, delete_one, add_one, judge_one_twice]
+)
 def test_edited_verdicts_are_found_out(kept: Path, monkeypatch: pytest.MonkeyPatch, edit: Callable[[list], None]) -> None:
     content = json.loads(kept.read_text())
     edit(content["verdicts"])
