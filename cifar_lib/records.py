@@ -150,7 +150,7 @@ def environment(device: str) -> dict:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
         "commit": _git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!results", ":!figures")),
     }
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,3 +254,22 @@ def test_gpu_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch, ref
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, has_gpu: bool, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert records.device_or_error("auto") == device
+
+
+# ---- the code behind a record
+
+
+def test_results_are_no_change_of_the_code_and_code_is(home: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", home, "-c", "user.name=a", "-c", "user.email=b", *arguments], check=True)
+
+    (home / "code.py").write_text("1\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "code")
+    for room in ("results", "figures"):
+        (home / room).mkdir()
+        (home / room / "new").write_text("2\n")
+    assert records.environment("cpu")["uncommitted_changes"] is False
+    (home / "code.py").write_text("3\n")
+    assert records.environment("cpu")["uncommitted_changes"] is True
