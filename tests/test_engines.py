@@ -9,7 +9,7 @@ import torch
 from conftest import Refused
 
 from cifar_lib.engines import ENGINES, PRECISIONS, load_torchscript, native_support
-from cifar_lib.model import ResNet9
+from cifar_lib.model import ResNet9, save_torchscript
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -29,7 +29,7 @@ def tiny_network() -> ResNet9:
 
 def save_traced(network: torch.nn.Module, path: Path) -> Path:
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        torch.jit.trace(network, torch.rand(1, 3, 32, 32)).save(path)
+        save_torchscript(torch.jit.trace(network, torch.rand(1, 3, 32, 32)), path)
     return path
 
 
