@@ -233,15 +233,17 @@ def half_precision_table(record: dict) -> pd.DataFrame:
     """A row for each precision: latency (µs), ratio to float32, accuracy (%), changed predictions, logit error."""
     rows = []
     for row in record["measurements"]["precisions"]:
-        entry = {"precision": row["precision"], "on this machine": row["support"]}
-        if "runs" in row:
-            entry["mean (µs)"] = np.mean([run["mean_ns"] for run in row["runs"]]) / 1e3
-            entry["p50 (µs)"] = np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3
-        if "ratio" in row:
-            low, high = row["ratio_interval"]
-            entry["ratio to float32"] = f"{row['ratio']:.3f} ({low:.3f} to {high:.3f})"
-        rows.append({**entry, "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
-                     "largest logit error": row["largest_logit_error"], "note": row.get("reason", "")})
+        runs, (low, high) = row.get("runs"), row.get("ratio_interval", (None, None))
+        rows.append({
+            "precision": row["precision"],
+            "on this machine": row.get("reason", row["support"]),
+            "mean (µs)": np.mean([run["mean_ns"] for run in runs]) / 1e3 if runs else np.nan,
+            "p50 (µs)": np.mean([run["p50_ns"] for run in runs]) / 1e3 if runs else np.nan,
+            "× float32's": f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if "ratio" in row else "–",
+            "accuracy (%)": row["test_accuracy"],
+            "changed predictions": row["changed_predictions"],
+            "largest logit error": row["largest_logit_error"],
+        })
     return pd.DataFrame(rows)
 
 
