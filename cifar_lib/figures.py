@@ -85,6 +85,20 @@ def photos(rows: dict, names: Sequence[str]) -> Picture:
                         f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
 
 
+def schedule(shares: Sequence[float], epochs: int) -> Picture:
+    """The learning rate of every step of a training, as a share of the highest."""
+    epoch = np.arange(1, len(shares) + 1) * epochs / len(shares)
+    finding = f"highest after {epoch[int(np.argmax(shares))]:.1f} epochs and ends at {shares[-1]:.1%} of that"
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 2.6))
+        axis.plot(epoch, shares)
+        axis.set(xlabel="epoch", ylabel="share of the highest", ylim=(0, 1.05), xlim=(0, epochs),
+                 title=f"The learning rate is {finding}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return _picture(figure, "schedule", "Learning rate of every step.",
+                        f"In a training of {epochs} epochs the learning rate is {finding}.")
+
+
 def training_curves(trainings: list[dict]) -> Picture:
     """Loss on the training images and accuracy on the test images after every epoch, a line for each record."""
     last = [record["measurements"]["accuracy"] for record in trainings]
@@ -180,7 +194,7 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
             axis.set(yscale="log", xlabel="number of the image", title=engine)
             _plain_log_ticks(axis, *_range_us(series, engines), "y")
         axes[0][0].set_ylabel("latency (µs, logarithmic)")
-        figure.suptitle(f"From first to second half of a run, the mean changes by {drift:+.1%} at most", x=0.01, ha="left",
+        figure.suptitle(f"From first to second half of the runs, the mean changes by {drift:+.1%}", x=0.01, ha="left",
                         fontsize=12, fontweight="bold")
         return _picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
                         "Change of the mean from the first to the second half of the runs: "
@@ -201,7 +215,9 @@ def run_means(record: dict) -> Picture:
             centre = float(np.mean(values))
             axis.axhspan(centre * (1 - 0.0012), centre * (1 + 0.0012), color=f"C{number}", alpha=0.25, linewidth=0)
             axis.plot(range(1, len(values) + 1), values, "o", color=f"C{number}", label=engines[name])
-        axis.set(xlabel="run", ylabel="mean latency (µs)", title=f"Run means apart: {words}")
+        widest = max(share for _, share in spreads.values())
+        axis.set(xlabel="run", ylabel="mean latency (µs)", title=f"With one engine, runs are up to {widest:.1%} apart")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.legend(frameon=False)
         return _picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
@@ -251,7 +267,13 @@ def half_precision(record: dict) -> Picture:
     """Mean latency of every run in every precision."""
     rows = [row for row in record["measurements"]["precisions"] if "runs" in row]
     means = {row["precision"]: [run["mean_ns"] / 1e3 for run in row["runs"]] for row in rows}
-    fastest = min(means, key=lambda precision: np.mean(means[precision]))
+    faster = [row for row in rows if row.get("ratio_interval", [1, 1])[1] < 1]
+    if faster:
+        title = f"One image at a time, {min(faster, key=lambda row: row['ratio'])['precision']} is the fastest"
+    elif all(row["ratio_interval"][0] > 1 for row in rows if "ratio_interval" in row):
+        title = "One image at a time, float32 is the fastest"
+    else:
+        title = "One image at a time, no precision is clearly faster than float32"
     listed = _listed(f"{precision} {np.mean(values):,.0f} µs" for precision, values in means.items())
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 3))
@@ -260,8 +282,9 @@ def half_precision(record: dict) -> Picture:
             axis.annotate(f"{np.mean(values):,.0f} µs", (np.mean(values), number), (0, 9), textcoords="offset points",
                           ha="center")
         axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)",
-                 title=f"One image at a time, {fastest} is the fastest")
+                 title=title)
         axis.set_xlim(0, 1.08 * max(max(values) for values in means.values()))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return _picture(figure, "half_precision", "Mean latency of each run, a dot each, with their mean above.",
                         f"Mean latency: {listed}.")
 

@@ -7,7 +7,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduce
 THIS_RUN, EARLIER = "measured in this run", "recorded earlier"
 TRAINING_IMAGES = 50_000
 TEST_IMAGES = 10_000
+LEAST_RUNS = 3  # with two, a 95% interval of their mean is so wide that it says nothing
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,8 @@ def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
     if not row:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = [run["mean_ns"] / 1e3 for run in row["runs"]]
+    if len(means) < LEAST_RUNS:
+        return _not_run(_too_few(means), found, f"{np.mean(means):,.1f} µs")
     interval = stats.mean_interval(means)
     ours = _with_interval(np.mean(means), interval, " µs", digits=1)
     if not _fits(claim["hardware"], found.record["environment"]):
@@ -189,9 +192,10 @@ def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     spread = np.ptp(means) / means.mean()
     ours = f"{np.ptp(means) / 1e3:,.1f} µs of {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
     runs, images = len(means), row["images"]
-    reason = f"{runs} runs of {images:,} images, against {claim['share']:.2%}"
     if spread - noise > claim["share"]:
+        reason = f"{runs} runs of {images:,} images are further apart than {claim['share']:.2%} and their own noise allow"
         return Judgement(NOT_REPRODUCED, reason, ours, [found])
+    reason = f"{runs} runs of {images:,} images, against {claim['share']:.2%}"
     if runs < claim["runs"] or images < claim["images"]:
         wanted = f"{claim['runs']} of {claim['images']:,}"
         return _not_run(f"too short a profile to tell: {runs} runs of {images:,} images instead of {wanted}", found, ours)
@@ -206,6 +210,8 @@ def half_no_gain(claim: dict, evidence: Evidence) -> Judgement:
     row = next((row for row in found.measured["precisions"] if row["precision"] == claim["precision"]), None)
     if not row or "ratio" not in row:
         return _not_run(f"{claim['precision']} did not run here", found)
+    if len(row["runs"]) < LEAST_RUNS:
+        return _not_run(_too_few(row["runs"]), found, f"{row['ratio']:.2f} × float32's time")
     verdict = _against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
     reason = f"{row['precision']} is {row['support']} here; a gain under {claim['margin']:.0%} counts as none"
     return Judgement(verdict, reason, _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time", [found])
@@ -225,6 +231,10 @@ def _against(threshold: float, interval: stats.Interval, above: str, below: str)
 
 def _not_run(reason: str, found: Found | None = None, ours: str = "–") -> Judgement:
     return Judgement(NOT_RUN, reason, ours, [found] if found else [])
+
+
+def _too_few(runs: Sequence) -> str:
+    return f"too short a profile: {len(runs)} runs, {LEAST_RUNS} at least"
 
 
 def _with_interval(value: float, interval: stats.Interval, unit: str, digits: int = 2) -> str:
