@@ -40,7 +40,7 @@ rule report:
 
 
 rule train:
-    input: *LIBRARY, notebook="notebooks/1_train.ipynb"
+    input: *LIBRARY, "cifar_lib/checkpoint.py", "cifar_lib/recipe.py", notebook="notebooks/1_train.ipynb"
     output: f"{FOLDER}/train/seed{{seed}}/record.json", f"{FOLDER}/train/seed{{seed}}/weights.pt"
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
     params: values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"])

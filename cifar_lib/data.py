@@ -62,6 +62,9 @@ class Split:
     def first(self, count: int) -> "Split":
         return Split(self.images[:count], self.labels[:count], self.origin)
 
+    def last(self, count: int) -> "Split":
+        return Split(self.images[len(self) - count :], self.labels[len(self) - count :], self.origin)
+
     def to(self, device: str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device), self.origin)
 
@@ -113,11 +116,15 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 - 0.5) / 0.25
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, pad: int = 4, cutout: int = 8) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, generator: torch.Generator, pad: int = 4, cutout: int = 8, reflect: bool = False,
+    flip: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Crop each image at random from itself with `pad` black pixels around, flip half of them, black out a square.
 
     uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. The square of side `cutout` has
-    its centre anywhere in the image and is cut at the border, as in the original.
+    its centre anywhere in the image and is cut at the border, as in the original. With `reflect` the image is mirrored
+    at its border instead of black. `flip` (bool N) says which images to flip, in place of chance.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -127,10 +134,13 @@ def augment(images: torch.Tensor, generator: torch.Generator, pad: int = 4, cuto
 
     y, x = torch.arange(height, device=device), torch.arange(width, device=device)
     rows, columns = draw(2 * pad + 1) + y, draw(2 * pad + 1) + x
-    columns = torch.where(draw(2).bool(), columns.flip(1), columns)
-    padded = F.pad(images, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+    columns = torch.where(draw(2).bool() if flip is None else flip[:, None], columns.flip(1), columns)
+    if reflect:
+        source, (rows, columns) = images, (_reflected(rows - pad, height), _reflected(columns - pad, width))
+    else:
+        source = F.pad(images, (pad, pad, pad, pad))
     which = torch.arange(count, device=device)[:, None, None]
-    cropped = padded[which, rows[:, :, None], columns[:, None, :]]  # N×32×32×3
+    cropped = source.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # N×32×32×3
     if cutout:
         top, left = draw(height) - cutout // 2, draw(width) - cutout // 2
         hit = ((y >= top) & (y < top + cutout))[:, :, None] & ((x >= left) & (x < left + cutout))[:, None, :]
@@ -138,11 +148,27 @@ def augment(images: torch.Tensor, generator: torch.Generator, pad: int = 4, cuto
     return cropped.permute(0, 3, 1, 2)
 
 
-def training_batches(split: Split, size: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch: every image once, in a new order, augmented and normalised. The last batch may be smaller."""
-    order = torch.randperm(len(split), generator=generator, device=split.labels.device)
+def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
+    """Positions before the first or behind the last pixel, mirrored at it."""
+    return size - 1 - (size - 1 - position.abs()).abs()
+
+
+def training_batches(
+    split: Split, size: int, generator: torch.Generator, cutout: int = 8, reflect: bool = False, epoch: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch: every image once, in a new order, augmented and normalised. The last batch may be smaller.
+
+    Where `epoch` is given, flips alternate: an image is flipped in every second epoch, half of them in the even ones.
+    """
+    device = split.labels.device
+    order = torch.randperm(len(split), generator=generator, device=device)
+    flips = None
+    if epoch is not None:
+        fixed = torch.Generator(device).manual_seed(generator.initial_seed() + 1)  # the same in all epochs of a training
+        flips = torch.randint(2, (len(split),), generator=fixed, device=device) == epoch % 2
     for batch in order.split(size):
-        yield normalise(augment(split.images[batch], generator)), split.labels[batch]
+        flip = None if flips is None else flips[batch]
+        yield normalise(augment(split.images[batch], generator, 4, cutout, reflect, flip)), split.labels[batch]
 
 
 def download(url: str, target: Path) -> Path:

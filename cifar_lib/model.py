@@ -54,7 +54,8 @@ class ResNet9(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.second(self.first(x))
         x = max_pool2d(self.third(x), 2)
-        x = max_pool2d(self.fourth(x), 4).flatten(1)
+        x = self.fourth(x)
+        x = max_pool2d(x, x.shape[-1] if self.training else 4).flatten(1)  # training may begin with smaller images
         return self.linear(x) * 0.125
 
 
@@ -73,9 +74,9 @@ def forward_flop(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def training_pflop(model: nn.Module, images: int) -> float:
-    """PFLOP to train on `images` images in all, a backward pass counted as two forward passes."""
-    return 3 * forward_flop(model) * images / 1e15
+def training_pflop(model: nn.Module, images: float, side: int = 32) -> float:
+    """PFLOP to train on `images` images in all, of `side` pixels a side; a backward pass counts as two forward passes."""
+    return 3 * forward_flop(model) * (side / 32) ** 2 * images / 1e15
 
 
 @torch.inference_mode()

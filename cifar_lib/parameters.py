@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from cifar_lib import InputError
 
-Rule = tuple[float, float] | list | None
+Rule = tuple[float, float] | list | set | None
 PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
 
 
@@ -15,7 +15,8 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
 
     `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
     which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
-    `(least, most)`, the list of allowed values, or None where any value of the type will do.
+    `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
+    parameter may name, or None where any value of the type will do.
     """
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
     if set(types) != set(rules):
@@ -42,10 +43,11 @@ def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
         raise InputError(f"{name} must be of type {wanted.__name__}, not {type(value).__name__} ({value!r}){hint}.")
     if isinstance(rule, tuple) and not rule[0] <= value <= rule[1]:
         raise InputError(f"{name} must be between {rule[0]:,} and {rule[1]:,}, not {value:,}.")
-    if isinstance(rule, list):
-        wrong = [item for item in (value if wanted is list else [value]) if item not in rule]
+    if isinstance(rule, list | set):
+        allowed = ", ".join(map(repr, sorted(rule) if isinstance(rule, set) else rule))
+        wrong = [item for item in (value if wanted is list else [value]) if item not in list(rule)]
         if wrong:
-            raise InputError(f"{name} must be one of {', '.join(map(repr, rule))}, not {wrong[0]!r}.")
-        if value == []:
-            raise InputError(f"{name} must name at least one of {', '.join(map(repr, rule))}.")
+            raise InputError(f"{name} must be one of {allowed}, not {wrong[0]!r}.")
+        if value == [] and isinstance(rule, list):
+            raise InputError(f"{name} must name at least one of {allowed}.")
     return value

@@ -114,18 +114,20 @@ def site(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 # ---- augmentation and batches
 
 
-def slow_augment(images: np.ndarray, random: torch.Generator, pad: int, cutout: int) -> np.ndarray:
+def slow_augment(
+    images: np.ndarray, random: torch.Generator, pad: int, cutout: int, border: str = "constant", flip: list | None = None
+) -> np.ndarray:
     """What `data.augment` promises, one image at a time."""
     count, _, height, width = images.shape
 
     def draw(below: int) -> list[int]:
         return torch.randint(below, (count,), generator=random).tolist()
 
-    top, left, mirror = draw(2 * pad + 1), draw(2 * pad + 1), draw(2)
+    top, left, mirror = draw(2 * pad + 1), draw(2 * pad + 1), flip or draw(2)
     hole_y, hole_x = (draw(height), draw(width)) if cutout else ([0] * count, [0] * count)
     result = []
     for i in range(count):
-        image = np.pad(images[i], ((0, 0), (pad, pad), (pad, pad)))
+        image = np.pad(images[i], ((0, 0), (pad, pad), (pad, pad)), mode=border)
         image = image[:, top[i] : top[i] + height, left[i] : left[i] + width].copy()
         if mirror[i]:
             image = image[:, :, ::-1].copy()
@@ -158,6 +160,38 @@ def test_augment_does_what_slow_code_does(count: int, height: int, width: int, p
     fast = data.augment(images, torch.Generator().manual_seed(5), pad, cutout)
     slow = slow_augment(images.numpy(), torch.Generator().manual_seed(5), pad, cutout)
     assert np.array_equal(fast.numpy(), slow)
+
+
+@pytest.mark.parametrize(("height", "width", "pad"), [(32, 32, 4), (9, 5, 4), (32, 32, 0)])
+def test_augment_mirrors_at_the_border_and_flips_what_it_is_told(height: int, width: int, pad: int) -> None:
+    images, flip = some_images(40, height, width), [True, False] * 20
+    fast = data.augment(images, torch.Generator().manual_seed(5), pad, 8, reflect=True, flip=torch.tensor(flip))
+    slow = slow_augment(images.numpy(), torch.Generator().manual_seed(5), pad, 8, "reflect", flip)
+    assert np.array_equal(fast.numpy(), slow)
+
+
+def test_flips_alternate_between_epochs_and_differ_between_seeds() -> None:
+    slope = torch.arange(32, dtype=torch.uint8).expand(200, 3, 32, 32).contiguous()  # brighter to the right
+    split = Split(slope, torch.arange(200), {"dataset": "CIFAR-10", "sha256": {}})
+
+    def flipped(seed: int) -> list[torch.Tensor]:
+        random, found = torch.Generator().manual_seed(seed), []
+        for number in range(4):
+            batches = [*data.training_batches(split, 64, random, cutout=0, reflect=True, epoch=number)]
+            images, labels = (torch.cat(part) for part in zip(*batches))
+            falls = (images[:, 0, 0, 8] > images[:, 0, 0, 24])
+            found.append(falls[labels.argsort()])
+        return found
+
+    one, two, three, four = flipped(0)
+    assert torch.equal(one, ~two) and torch.equal(one, three) and torch.equal(two, four)
+    assert 0.3 < one.float().mean() < 0.7
+    assert not torch.equal(one, flipped(1)[0])
+
+
+def test_last_images_are_those_at_the_end() -> None:
+    split = Split(torch.arange(10), torch.arange(10), {"dataset": "CIFAR-10", "sha256": {}})
+    assert split.last(3).labels.tolist() == [7, 8, 9] and len(split.last(0)) == 0
 
 
 def test_augment_pads_by_4_and_cuts_out_8_by_default() -> None:

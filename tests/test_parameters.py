@@ -14,12 +14,14 @@ epochs: int = 3  # passes
 rate: float = 0.1  # learning rate
 fast: bool = False  # whether to hurry
 engines: list = ["eager", "onnx"]  # what is timed
+without: list = []  # what is left out
 """
 RULES = {
     "run": None, "recipe": ["seed", "modern"], "epochs": (1, 1000), "rate": (0, 1), "fast": None,
-    "engines": ["eager", "onnx", "native"],
+    "engines": ["eager", "onnx", "native"], "without": {"muon", "dirac"},
 }  # fmt: skip
-DEFAULTS = {"run": "lab", "recipe": "seed", "epochs": 3, "rate": 0.1, "fast": False, "engines": ["eager", "onnx"]}
+DEFAULTS = {"run": "lab", "recipe": "seed", "epochs": 3, "rate": 0.1, "fast": False, "engines": ["eager", "onnx"],
+            "without": []}
 
 
 def checked(**given: object) -> dict[str, object]:
@@ -38,7 +40,8 @@ def test_defaults_pass() -> None:
 
 
 def test_given_parameters_pass() -> None:
-    given = {"run": "night", "recipe": "modern", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"]}
+    given = {"run": "night", "recipe": "modern", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
+             "without": ["muon"]}
     assert checked(**given) == given
 
 
@@ -109,6 +112,12 @@ def test_value_not_in_the_list_is_refused_with_the_list(refused: Refused) -> Non
 def test_wrong_item_of_a_list_is_refused_with_what_is_allowed(refused: Refused) -> None:
     with refused("engines must be one of 'eager', 'onnx', 'native', not 'onyx'"):
         checked(engines=["eager", "onyx"])
+
+
+def test_a_list_that_may_be_empty_takes_any_of_its_set_and_nothing_else(refused: Refused) -> None:
+    assert checked(without=["dirac"])["without"] == ["dirac"]
+    with refused("without", "'dirac', 'muon'", "'onum'"):
+        checked(without=["onum"])
 
 
 def test_empty_list_is_refused(refused: Refused) -> None:

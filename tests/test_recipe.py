@@ -1,0 +1,173 @@
+"""The recipes' parts do what their names say."""
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from cifar_lib import recipe as recipes
+from cifar_lib.data import normalise
+from cifar_lib.model import ResNet9
+from cifar_lib.recipe import PARTS, RECIPES, Muon, choose, schedule
+
+SEED, FAST = RECIPES["seed"], RECIPES["fast"]
+
+
+@pytest.fixture
+def network() -> ResNet9:
+    torch.manual_seed(0)
+    return ResNet9()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Smooth random photos, uint8: neighbouring pixels and colours hang together, as in real ones."""
+    torch.manual_seed(1)
+    coarse = torch.rand(200, 1, 8, 8).expand(-1, 3, -1, -1) + 0.3 * torch.rand(200, 3, 8, 8)
+    return (255 * torch.nn.functional.interpolate(coarse / 1.3, size=32, mode="bicubic").clamp(0, 1)).byte()
+
+
+# ---- the original's recipe
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.1), (49, 0.1), (50, 0.01), (99, 0.01), (100, 0.001), (149, 0.001)])
+def test_the_originals_rate_falls_tenfold_after_each_third(epoch: int, rate: float) -> None:
+    assert SEED.learning_rate * schedule(SEED, 391 * epoch, 391 * 150) == pytest.approx(rate)
+
+
+def test_the_originals_recipe_is_plain_sgd_on_every_weight(network: ResNet9) -> None:
+    recipes.initialise(network, SEED, torch.zeros(0))
+    (sgd,) = recipes.optimizers(network, SEED)
+    weights = [weight for group in sgd.param_groups for weight in group["params"]]
+    assert {id(weight) for weight in weights} == {id(weight) for weight in network.parameters()}
+    assert len(weights) == len(list(network.parameters()))
+    for group in sgd.param_groups:
+        assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.1, 0.9, 5e-4, False)
+    assert recipes.average(network, SEED, 100) is None
+
+
+def test_the_originals_initialisation_is_pytorchs(network: ResNet9) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    recipes.initialise(network, SEED, torch.zeros(0))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+# ---- the fast recipe
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_left_out_is_as_the_original_had_it(part: str) -> None:
+    chosen = choose("fast", [part])
+    assert getattr(chosen, part) == getattr(SEED, part) != getattr(FAST, part)
+    assert choose("fast") == FAST
+
+
+def test_the_fast_rate_rises_for_a_tenth_and_falls_to_nothing() -> None:
+    shares = [schedule(FAST, step, 1000) for step in range(1000)]
+    assert shares[:100] == sorted(shares[:100]) and shares[99] == 1
+    assert shares[100:] == sorted(shares[100:], reverse=True)
+    assert 0 < shares[-1] < 0.002
+    assert all(0 < schedule(FAST, step, 1 + step) <= 1 for step in range(3))  # very short trainings too
+
+
+def test_every_trained_weight_has_one_optimizer_and_convolutions_have_muon(network: ResNet9, images: torch.Tensor) -> None:
+    recipes.initialise(network, FAST, images)
+    sgd, muon = recipes.optimizers(network, FAST)
+    by = [[id(weight) for group in optimizer.param_groups for weight in group["params"]] for optimizer in (sgd, muon)]
+    trained = {id(weight): weight for weight in network.parameters() if weight.requires_grad}
+    assert sorted(by[0] + by[1]) == sorted(trained)
+    assert all((trained[number].ndim == 4) == (number in by[1]) for number in trained)
+    assert not network.first[0].weight.requires_grad
+
+
+def test_setting_a_share_of_the_rate_scales_every_group(network: ResNet9) -> None:
+    optimizers = recipes.optimizers(network, FAST)
+    recipes.set_rate(optimizers, 0.5)
+    recipes.set_rate(optimizers, 0.25)
+    for optimizer in optimizers:
+        assert all(group["lr"] == 0.25 * group["highest_lr"] > 0 for group in optimizer.param_groups)
+
+
+def test_whitening_filters_give_uncorrelated_channels(images: torch.Tensor) -> None:
+    filters = recipes.whitening_filters(images, 40)
+    assert filters.shape == (40, 3, 3, 3)
+    assert torch.equal(filters[:20], -filters[20:])
+    channels = conv2d(normalise(images), filters[:20]).transpose(0, 1).flatten(1)
+    correlation = torch.corrcoef(channels) - torch.eye(20)
+    assert correlation.abs().max() < 1e-2
+    variances = channels.var(1)
+    assert (variances[:-1] >= variances[1:] * 0.999).all()
+    plain = torch.corrcoef(conv2d(normalise(images), torch.randn(20, 3, 3, 3)).transpose(0, 1).flatten(1)) - torch.eye(20)
+    assert plain.abs().max() > 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 54, 80])
+def test_whitening_fills_a_first_layer_of_any_width(images: torch.Tensor, count: int) -> None:
+    filters = recipes.whitening_filters(images, count)
+    assert filters.shape == (count, 3, 3, 3) and (filters.flatten(1).norm(dim=1) > 0).all()
+
+
+def test_dirac_convolutions_pass_their_input_on(network: ResNet9, images: torch.Tensor) -> None:
+    recipes.initialise(network, choose("fast", ["whitening"]), images)
+    x = torch.randn(1, 80, 16, 16)
+    assert torch.allclose(network.third[0](x)[:, :80], x, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (30, 30)])
+def test_orthogonal_brings_singular_values_near_one_and_keeps_directions(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    within = u.T @ recipes.orthogonal(matrix) @ v.T
+    values = torch.linalg.svdvals(recipes.orthogonal(matrix))
+    if shape[0] != shape[1]:  # a square random matrix has a singular value near 0, which five iterations do not lift
+        assert (values > 0.6).all()
+    assert (values < 1.3).all()
+    assert (within - torch.diag(within.diag())).abs().max() < 1e-3
+
+
+def test_a_step_of_muon_turns_a_weight_by_its_rate_and_against_the_gradient() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(16, 8, 3, 3))
+    muon = Muon([weight], lr=0.1)
+    weight.grad = torch.randn_like(weight)
+    scaled = weight.detach() * 4 / weight.detach().norm()
+    muon.step()
+    change = weight.detach() - scaled
+    assert (change * weight.grad).sum() < 0
+    assert change.norm() / scaled.norm() == pytest.approx(0.1, rel=0.2)
+
+
+def test_muon_learns_what_sgd_learns() -> None:
+    torch.manual_seed(0)
+    target, weight = torch.randn(4, 3, 3, 3), torch.nn.Parameter(torch.randn(4, 3, 3, 3))
+    target *= 2 / target.norm()  # of the norm that Muon keeps
+    muon = Muon([weight], lr=0.0)
+    for step in range(200):
+        muon.param_groups[0]["lr"] = 0.2 * (1 - step / 200)
+        weight.grad = weight.detach() - target
+        muon.step()
+    assert (weight.detach() - target).norm() / target.norm() < 0.1
+
+
+def test_the_average_follows_the_last_share_of_the_training(network: ResNet9) -> None:
+    averaged = recipes.average(network, FAST, 1000)  # over about 40 steps
+    for step in range(1, 1001):
+        network.linear.weight.data.fill_(step)
+        averaged.update_parameters(network)
+    assert 1000 - averaged.module.linear.weight.mean().item() == pytest.approx(39, abs=1)
+
+
+def test_a_training_of_few_steps_is_not_averaged_with_its_beginning(network: ResNet9) -> None:
+    averaged = recipes.average(network, FAST, 10)
+    network.linear.weight.data.fill_(7)
+    for _ in range(2):
+        averaged.update_parameters(network)
+    assert torch.equal(averaged.module.linear.weight, network.linear.weight)
+
+
+def test_smaller_images_keep_their_mean_and_train_the_same_network(network: ResNet9, images: torch.Tensor) -> None:
+    full = normalise(images[:8])
+    small = recipes.shrink(full)
+    assert small.shape == (8, 3, 24, 24)
+    assert torch.allclose(small.mean((2, 3)), full.mean((2, 3)), atol=0.1)
+    assert network.train()(small).shape == (8, 10)
