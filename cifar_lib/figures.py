@@ -185,7 +185,7 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
     engines = _measured(record)
     halves = {name: np.mean(series[name][:, series[name].shape[1] // 2:]) / np.mean(
         series[name][:, : series[name].shape[1] // 2]) - 1 for name in engines}
-    drift = max(halves.values(), key=abs)
+    most = max(halves, key=lambda name: abs(halves[name]))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(engines), squeeze=False, sharey=True)
         for number, (axis, (name, engine)) in enumerate(zip(axes[0], engines.items())):
@@ -194,8 +194,8 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
             axis.set(yscale="log", xlabel="number of the image", title=engine)
             _plain_log_ticks(axis, *_range_us(series, engines), "y")
         axes[0][0].set_ylabel("latency (µs, logarithmic)")
-        figure.suptitle(f"From first to second half of the runs, the mean changes by {drift:+.1%}", x=0.01, ha="left",
-                        fontsize=12, fontweight="bold")
+        title = f"From first to second half of the runs, {engines[most]}'s mean changes by {halves[most]:+.1%}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return _picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
                         "Change of the mean from the first to the second half of the runs: "
                         + _listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()))
