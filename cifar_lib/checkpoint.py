@@ -50,7 +50,8 @@ class Checkpoints:
             path.unlink()
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.pt"), reverse=True)
+        """The last written first: another training, left unfinished, may have got to a later epoch."""
+        return sorted(self.folder.glob("checkpoint-*.pt"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 
 def _read(path: Path) -> dict | None:

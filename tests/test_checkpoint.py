@@ -74,6 +74,15 @@ def test_that_of_another_training_is_not_taken(kept: Checkpoints, capsys: pytest
     assert "other parameters, data or versions" in capsys.readouterr().err
 
 
+def test_an_unfinished_training_that_got_further_does_not_push_out_the_new_ones(kept: Checkpoints) -> None:
+    other = Checkpoints(kept.folder, {**IDENTITY, "parameters": {"epochs": 5}})
+    for epoch in (1, 2):
+        time.sleep(0.02)  # the clock of a file system may tick slowly
+        other.save(epoch, {"epoch": epoch})
+        assert other.newest() == {"epoch": epoch}
+    assert len(files(other)) == 2
+
+
 def test_one_that_holds_other_objects_is_not_unpickled(kept: Checkpoints, capsys: pytest.CaptureFixture) -> None:
     kept.save(4, {"epoch": 4, "weights": Path("neither a tensor nor a plain value")})
     assert kept.newest()["epoch"] == 3
