@@ -15,8 +15,14 @@ from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from torch import Tensor
 
-from cifar_lib import ROOT, records
+from cifar_lib import ROOT, records, stats
+from cifar_lib.model import ResNet9, training_pflop
+
+ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
+ORIGINAL_SEEDS, ORIGINAL_EPOCHS = 5, 150
+ORIGINAL_RECIPE = "the original's recipe"
 
 STYLE = {
     "figure.figsize": (8, 4.2),
@@ -71,6 +77,9 @@ def warn_if_stand_in(origin: dict) -> None:
                      "generated, and nothing here says anything about accuracy on CIFAR-10.</p>"))
 
 
+# Training
+
+
 def photos(rows: dict, names: Sequence[str]) -> Picture:
     """Rows of images (uint8 N×3×32×32 tensors), one above the other, with a class name over each column."""
     with plt.rc_context(STYLE):
@@ -99,12 +108,17 @@ def schedule(shares: Sequence[float], epochs: int) -> Picture:
                         f"In a training of {epochs} epochs the learning rate is {finding}.")
 
 
-def training_curves(trainings: list[dict]) -> Picture:
-    """Loss on the training images and accuracy on the test images after every epoch, a line for each record."""
-    last = [record["measurements"]["accuracy"] for record in trainings]
+def training_curves(trainings: Sequence[Mapping]) -> Picture:
+    """Loss on the training images and accuracy on the others after every epoch, a line for each record.
+
+    A training still under way is a record whose epochs are fewer than its parameters ask for.
+    """
+    last = [record["measurements"]["epochs"][-1]["accuracy"] for record in trainings]
     many = len(trainings) > 1
     outcome = f"{min(last):.2f}–{max(last):.2f}%" if many else f"{last[0]:.2f}%"
-    epochs = max(len(record["measurements"]["epochs"]) for record in trainings)
+    done = max(len(record["measurements"]["epochs"]) for record in trainings)
+    epochs = max(record["parameters"]["epochs"] for record in trainings)
+    scored_on = _listed(sorted({record["measurements"].get("scored_on", "test images") for record in trainings}))
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2)
         for record in trainings:
@@ -114,14 +128,189 @@ def training_curves(trainings: list[dict]) -> Picture:
             left.plot(number, [row["loss"] for row in rows], ".-", label=label)
             right.plot(number, [row["accuracy"] for row in rows], ".-", label=label)
         left.set(xlabel="epoch", ylabel="training loss", title="Training loss", ylim=(0, None))
-        right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"{outcome} after epoch {epochs}")
+        right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)", title=f"{outcome} after epoch {done}")
         for axis in (left, right):
             axis.set_xlim(0.5, epochs + 0.5)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if many:
             right.legend(frameon=False)
         return _picture(figure, "training_curves", "Loss and accuracy after every epoch; the last epoch is the result.",
-                        f"Test accuracy after the last of {epochs} epochs: {outcome}.")
+                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.")
+
+
+def training_table(trainings: Sequence[Mapping]) -> pd.DataFrame:
+    """A row for each record: what was trained, for how long, and the accuracy (%) with its 95% interval."""
+    rows = []
+    for record in trainings:
+        measured, parameters = record["measurements"], record["parameters"]
+        low, high = _accuracy_interval(measured)
+        without = parameters.get("without") or []
+        rows.append({
+            "recipe": parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
+            "seed": str(parameters["seed"]),
+            "epochs": len(measured["epochs"]),
+            "images": measured["train_images"],
+            "PFLOP": measured["pflop"],
+            "images/s": measured["images_per_second"],
+            "minutes": sum(row["train_seconds"] for row in measured["epochs"]) / 60,
+            "accuracy (%)": f"{measured['accuracy']:.2f} ({low:.2f} to {high:.2f})",
+            "scored on": f"{measured['test_images']:,} {measured.get('scored_on', 'test images')}",
+            "hardware": record["environment"]["hardware"],
+            "made": record["made"][:10],
+        })
+    return pd.DataFrame(rows)
+
+
+def seeds(trainings: Sequence[Mapping]) -> Picture:
+    """The accuracy of each seed with the 95% interval of that one model, over the band of the original's runs (%)."""
+    ordered = sorted(trainings, key=lambda record: record["parameters"]["seed"])
+    accuracies = [record["measurements"]["accuracy"] for record in ordered]
+    intervals = [_accuracy_interval(record["measurements"]) for record in ordered]
+    half = max(high - low for low, high in intervals) / 2
+    apart = f"{len(ordered)} seeds end {max(accuracies) - min(accuracies):.2f} points apart" if len(ordered) > 1 else (
+        f"One seed ends at {accuracies[0]:.2f}%")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
+        axis.axvspan(*ORIGINAL_RUNS, color="0.88", linewidth=0, label="the original's five runs")
+        errors = np.abs(np.transpose(intervals) - accuracies)
+        axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3, label="one model, 95% interval")
+        axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
+                 ylim=(len(ordered) - 0.5, -0.5), xlabel="accuracy after the last epoch (%)",
+                 title=f"{apart}; each is known to ±{half:.2f}")
+        figure.legend(loc="outside lower right", ncols=2, frameon=False)
+        return _picture(
+            figure, "seeds", "Bars: where one model might lie on other test photos (binomial); from dot to dot: the seeds.",
+            "Accuracy of each seed: " + _listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
+                                                for record, accuracy in zip(ordered, accuracies)))
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
+    """How often each class (rows) is taken for each other (columns), in images of the test set."""
+    mistakes = matrix * (1 - np.eye(len(names), dtype=int))
+    true, taken = np.unravel_index(int(mistakes.argmax()), matrix.shape)
+    finding = f"{names[true]} is taken for {names[taken]} most often: {mistakes[true, taken]} of {matrix[true].sum():,}"
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axis = plt.subplots(figsize=(8, 6.4))
+        axis.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", aspect="auto", vmax=1.3 * max(1, mistakes.max()))
+        for row, column in np.ndindex(matrix.shape):
+            axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
+                      color="0.55" if row == column or not matrix[row, column] else "black")
+        axis.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
+                 xlabel="taken for", ylabel="true class", title=finding[0].upper() + finding[1:])
+        axis.tick_params(axis="x", rotation=40)
+        return _picture(figure, "confusion", "Confusion matrix: every image, by its true class and the one it was taken for.",
+                        f"Confusion matrix of {len(names)} classes. {finding}.")
+
+
+def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
+    """The accuracy in each class, worst first, from a confusion matrix (rows: true class)."""
+    hits, totals = matrix.diagonal(), matrix.sum(1)
+    known = [number for number in range(len(names)) if totals[number]]
+    order = sorted(known, key=lambda number: hits[number] / totals[number])
+    shares = [100 * hits[number] / totals[number] for number in order]
+    errors = np.abs(np.transpose([stats.share_interval(hits[number], totals[number]) for number in order]) - shares)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3.6))
+        axis.errorbar(shares, range(len(order)), xerr=errors, fmt="o", capsize=3)
+        axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
+                 xlabel="right (%)", title=f"{names[order[0]].capitalize()} is the hardest: {shares[0]:.1f}% are right")
+        return _picture(figure, "class_accuracy", "Accuracy in each class, with its 95% interval (binomial).",
+                        "Accuracy: " + _listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)))
+
+
+def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str], count: int = 20) -> Picture:
+    """The photos (uint8 N×3×32×32) that the network takes for another class and is surest about, surest first."""
+    labels = labels.cpu()
+    sure, taken = logits.softmax(1).max(1)
+    wrong = (taken != labels).nonzero().flatten()
+    chosen = wrong[sure[wrong].argsort(descending=True, stable=True)[:count]]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(max(1, -(-len(chosen) // 5)), 5, figsize=(8, 2.1 * max(1, -(-len(chosen) // 5)) + 0.4),
+                                    squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, number in zip(axes.flat, chosen.tolist()):
+            axis.imshow(images[number].permute(1, 2, 0).cpu().numpy())
+            axis.set_title(f"{names[taken[number]]} {sure[number]:.0%}\nis {names[labels[number]]}", fontsize=10,
+                           fontweight="normal", loc="center")
+        figure.suptitle(f"{len(wrong):,} of {len(labels):,} are wrong; these are the surest", x=0.01, ha="left", fontsize=12,
+                        fontweight="bold")
+        return _picture(figure, "mistakes", "The surest mistakes: what the network says and how sure it is, then what is true.",
+                        "Photos taken for another class: " + ", ".join(
+                            f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".")
+
+
+def ablation_table(record: Mapping) -> pd.DataFrame:
+    """A row for each part left out, the most missed first: accuracy (%) and its change (points), on average and by seed."""
+    table = _by_training(record)
+    change = table - table.iloc[0]
+    return pd.DataFrame({
+        "trained with": table.index,
+        "accuracy (%)": [f"{value:.2f}" for value in table.mean(axis=1)],
+        "change (points)": [f"{value:+.2f}" for value in change.mean(axis=1)],
+        **{f"seed {seed}": [f"{value:+.2f}" for value in change[seed]] for seed in table},
+    })
+
+
+def ablation(record: Mapping) -> Picture:
+    """What leaving out each part of the recipe costs (points of accuracy), a dot for each seed."""
+    table = _by_training(record)
+    change = (table - table.iloc[0]).drop(index=[table.index[0], ORIGINAL_RECIPE])
+    parameters = record["parameters"]
+    most = change.index[0]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(change)))
+        axis.axvline(0, color="0.5", linewidth=1)
+        for seed in change:
+            axis.plot(change[seed], range(len(change)), "o", alpha=0.7, label=f"seed {seed}")
+        axis.plot(change.mean(axis=1), range(len(change)), "|", color="black", markersize=14, label="mean")
+        axis.set(yticks=range(len(change)), yticklabels=change.index, ylim=(len(change) - 0.5, -0.5),
+                 xlabel="change of accuracy (points)",
+                 title=f"Trained {most}, accuracy changes by {change.loc[most].mean():+.1f} points")
+        figure.legend(loc="outside lower right", ncols=len(change.columns) + 1, frameon=False)
+        return _picture(
+            figure, "ablation",
+            f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
+            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images.",
+            "Mean change of accuracy: " + _listed(f"{name} {value:+.2f}" for name, value in change.mean(axis=1).items()))
+
+
+def _by_training(record: Mapping) -> pd.DataFrame:
+    """Accuracy (%) of an ablation: a column for each seed, a row for each training, the whole recipe first, then the worst."""
+    whole = "the fast recipe"
+    names = {("fast", ""): whole, ("seed", ""): ORIGINAL_RECIPE}
+    table = pd.DataFrame(
+        {"name": names.get((row["recipe"], "".join(row["without"])), f"without {', '.join(row['without'])}"),
+         "seed": row["seed"], "accuracy": row["accuracy"]} for row in record["measurements"]["trainings"]
+    ).pivot(index="name", columns="seed", values="accuracy")
+    return table.loc[[whole, *table.mean(axis=1).drop(whole).sort_values(kind="stable").index]]
+
+
+def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
+    """How long the original's protocol would take on `hardware`, from the largest of the trainings made there."""
+    made_here = [record for record in trainings if record["environment"]["hardware"] == hardware]
+    if not made_here:
+        return ""
+    measured = max((record["measurements"] for record in made_here), key=lambda measured: measured["pflop"])
+    pflop = ORIGINAL_SEEDS * training_pflop(ResNet9(), ORIGINAL_EPOCHS * 50_000)
+    hours = pflop / measured["pflop"] * sum(row["train_seconds"] for row in measured["epochs"]) / 3600
+    protocol = f"{ORIGINAL_SEEDS} trainings of {ORIGINAL_EPOCHS} epochs (profile full, {pflop:.1f} PFLOP)"
+    return (f"The original's protocol, {protocol}, takes about {hours:,.1f} hours on {hardware}, "
+            f"at the speed of a training of {measured['pflop']:.2g} PFLOP.")
+
+
+def _accuracy_interval(measured: Mapping) -> stats.Interval:
+    return stats.share_interval(round(measured["accuracy"] * measured["test_images"] / 100), measured["test_images"])
+
+
+# Export
+
+
+def export_sentence(measured: Mapping) -> str:
+    """Does the exported program compute the same? One sentence from an export's measurements."""
+    error = measured["relative_error"]
+    difference = f"differ by at most {error:.1g} of the largest" if error else "are identical"
+    return f"{measured['changed_predictions']} of {measured['test_images']:,} predictions changed; logits {difference}."
 
 
 # Latency

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
@@ -89,6 +90,12 @@ def predict(model: nn.Module, split: Split, batch_size: int = 200, dtype: torch.
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """Percentage of images whose largest logit is that of their label."""
     return 100 * (logits.argmax(1) == labels.cpu()).double().mean().item()
+
+
+def confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """How many images of each class (rows) were given which class (columns), integers 10×10."""
+    pairs = labels.cpu() * 10 + logits.argmax(1)
+    return pairs.bincount(minlength=100).reshape(10, 10).numpy()
 
 
 def load_weights(path: Path) -> ResNet9:

@@ -105,8 +105,9 @@ def network_size(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def trained_longer(claim: dict, evidence: Evidence) -> Judgement:
-    trainings, short = _full_trainings(claim, evidence)
+    trainings = full_trainings(claim, evidence)
     if not trainings:
+        short = _no_full_training(claim, evidence)
         return replace(short, ours=f"{_epochs(short.used[0])} epochs") if short.used else short
     longest = max(trainings, key=_epochs)
     reason = f"{_epochs(longest)} epochs, cifar10-fast makes {claim['cifar10_fast_epochs']}"
@@ -114,25 +115,27 @@ def trained_longer(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def accuracy_above(claim: dict, evidence: Evidence) -> Judgement:
-    trainings, short = _full_trainings(claim, evidence)
+    trainings = full_trainings(claim, evidence)
     if not trainings:
-        return short
+        return _no_full_training(claim, evidence)
     accuracies = [found.measured["accuracy"] for found in trainings]
+    recipe = trainings[0].record["parameters"]["recipe"]
     if len(trainings) > 1:
         interval, what = stats.mean_interval(accuracies), f"mean of {len(trainings)} seeds"
     else:
         interval, what = stats.share_interval(round(accuracies[0] * TEST_IMAGES / 100), TEST_IMAGES), "one seed"
     verdict = _against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
-    return Judgement(verdict, f"{what}, last epoch, against {claim['threshold']}%",
+    return Judgement(verdict, f"{what} by the {recipe} recipe, last epoch, against {claim['threshold']}%",
                      _with_interval(np.mean(accuracies), interval, "%"), trainings)
 
 
 def accuracy_range(claim: dict, evidence: Evidence) -> Judgement:
     """The interval of our mean inside the original's range, outside of it, or across its ends."""
-    trainings, short = _full_trainings(claim, evidence)
+    trainings = full_trainings(claim, evidence)
+    if not trainings:
+        return _no_full_training(claim, evidence)
     if len(trainings) < claim["runs"]:
-        return short if not trainings else _not_run(
-            "too short a profile", trainings[0], f"{len(trainings)} of {claim['runs']} trainings")
+        return _not_run("too short a profile", trainings[0], f"{len(trainings)} of {claim['runs']} trainings")
     accuracies = [found.measured["accuracy"] for found in trainings]
     (low, high), (least, most) = stats.mean_interval(accuracies), claim["range"]
     verdict = REPRODUCED if least <= low and high <= most else NOT_REPRODUCED if high < least or low > most else INCONCLUSIVE
@@ -155,7 +158,7 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
     training = next((one for one in evidence["train"] if one.measured["weights_sha256"] == weights), None)
     if not training:
         return _not_run("no record of the training behind the exported weights", found, in_words)
-    if missing := _missing(claim, training):
+    if missing := _missing(claim["protocols"], training):
         return Judgement(NOT_RUN, f"the exported weights come from {missing}", in_words, [found, training])
     low, high = stats.share_difference_interval(ours, claim["accuracy"], images)
     margin = claim["margin"]
@@ -245,27 +248,36 @@ def _epochs(found: Found) -> int:
     return len(found.measured["epochs"])
 
 
-def _full_trainings(claim: dict, evidence: Evidence) -> tuple[list[Found], Judgement]:
-    """The trainings that follow a protocol of the claim, one for each seed, and what to say where there is none."""
+def full_trainings(claim: dict, evidence: Evidence) -> list[Found]:
+    """The trainings that follow the first of the claim's protocols that any follows, one for each seed."""
+    for protocol in claim["protocols"]:
+        seeds: dict[int, Found] = {}  # the same seed again is no further evidence: the run's own comes first
+        for found in evidence["train"]:
+            if not _missing([protocol], found):
+                seeds.setdefault(found.record["parameters"]["seed"], found)
+        if seeds:
+            return list(seeds.values())
+    return []
+
+
+def _no_full_training(claim: dict, evidence: Evidence) -> Judgement:
     if not evidence["train"]:
-        return [], _not_run("no training on record")
-    seeds: dict[tuple, Found] = {}  # the same seed again is no further evidence: the run's own comes first
-    for found in evidence["train"]:
-        if not _missing(claim, found):
-            seeds.setdefault((found.record["parameters"]["recipe"], found.record["parameters"]["seed"]), found)
+        return _not_run("no training on record")
     longest = max(evidence["train"], key=lambda found: found.measured["pflop"])
-    short = _not_run(_missing(claim, longest), longest, f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}")
-    return list(seeds.values()), short
+    ours = f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}"
+    return _not_run(_missing(claim["protocols"], longest), longest, ours)
 
 
-def _missing(claim: dict, training: Found) -> str:
-    """What keeps a training from being one of the claim's protocols, in words; nothing where it is one."""
+def _missing(protocols: Sequence[dict], training: Found) -> str:
+    """What keeps a training from following one of the protocols, in words; nothing where it does."""
     parameters, measured = training.record["parameters"], training.measured
     if not training.is_real:
         return "stand-in data"
-    protocol = next((one for one in claim["protocols"] if one["recipe"] == parameters["recipe"]), None)
+    protocol = next((one for one in protocols if one["recipe"] == parameters["recipe"]), None)
     if not protocol:
         return f"another recipe: {parameters['recipe']}"
+    if without := parameters.get("without"):  # records made before a part could be left out do not have it
+        return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
     for name in ("width", "batch_size"):
         if parameters[name] != protocol[name]:
             return f"another training: {name} {parameters[name]} instead of {protocol[name]}"

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -208,3 +209,14 @@ def test_something_else_in_the_place_of_weights_is_refused(tmp_path: Path, refus
     torch.save(thing, path)
     with refused(str(path)):
         model.load_weights(path)
+
+
+# ---- scores
+
+
+def test_confusion_counts_each_image_once_in_the_row_of_its_class() -> None:
+    labels, taken = torch.tensor([0, 0, 0, 3, 9]), torch.tensor([0, 5, 5, 3, 0])
+    matrix = model.confusion(F.one_hot(taken, 10).float(), labels)
+    expected = np.zeros((10, 10), int)
+    expected[0, 0], expected[0, 5], expected[3, 3], expected[9, 0] = 1, 2, 1, 1
+    assert np.array_equal(matrix, expected)

@@ -28,8 +28,8 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def run_papermill(name: str, folder: Path, *parameters: str) -> subprocess.CompletedProcess:
-    """Run a notebook by hand from a strange folder, with stand-in data."""
-    arguments = [argument for parameter in parameters for argument in ("-p", *parameter.split("="))]
+    """Run a notebook by hand from a strange folder, with stand-in data; parameters are name=value, the value being YAML."""
+    arguments = [argument for parameter in parameters for argument in ("-y", parameter.replace("=", ": "))]
     return subprocess.run(
         [sys.executable, "-m", "papermill", "--no-progress-bar", str(ROOT / "notebooks" / f"{name}.ipynb"), f"{name}.ipynb",
          *arguments],
@@ -103,6 +103,7 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
         ("2_export", f"weights_from={own_run}", "test_images=200"),
         ("3_latency", "runs=2", "images=100", "warmup=5"),
         ("4_half_precision", "runs=2", "images=100", "warmup=5", "test_images=100"),
+        ("ablation", "parts=[muon]", "epochs=1", "train_images=256", "held_out=100", "width=4"),
         ("5_report",),
     ):
         process = run_papermill(name, tmp_path, f"run={own_run}", *parameters)
@@ -113,3 +114,7 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
     assert {kept[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {verdicts.NOT_RUN}
     assert kept["network-size"] == verdicts.NOT_REPRODUCED  # it has width 4
     assert records.read(records.step_folder(own_run, "latency"))["data"]["dataset"] == "stand-in"
+    ablation = records.read(records.step_folder(own_run, "ablation"))["measurements"]["trainings"]
+    assert [(row["recipe"], row["without"]) for row in ablation] == [("fast", []), ("fast", ["muon"]), ("seed", [])]
+    assert len({row["accuracy"] for row in ablation}) > 1  # different trainings, not one thrice
+    assert [path.name for path in (ROOT / "results").glob(f"{own_run}*")] == [own_run]

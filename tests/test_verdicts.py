@@ -162,6 +162,43 @@ def test_a_training_by_another_protocol_is_not_judged(write: Write, changed: dic
         assert "another" in found["reason"]
 
 
+FAST = {"recipe": "fast", "batch_size": 250}
+
+
+def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_trained_it(write: Write) -> None:
+    for seed in range(5):
+        write(f"train/seed{seed}", training(94.4 + seed / 100, epochs=16), **FAST)
+    write("export", export())
+    assert judged("accuracy-above-94")["verdict"] == REPRODUCED
+    assert "fast recipe" in judged("accuracy-above-94")["reason"]
+    assert judged("exported-accuracy")["verdict"] == REPRODUCED
+    for claim in ("trained-longer", "accuracy-five-runs"):
+        assert judged(claim)["verdict"] == NOT_RUN
+        assert judged(claim)["reason"] == "another recipe: fast"
+
+
+@pytest.mark.parametrize(
+    ("measured", "changed", "reason"),
+    [
+        (training(epochs=15), {}, "15 of 16 epochs"),
+        (training(epochs=16), {"without": ["muon", "dirac"]}, "the fast recipe without muon, dirac"),
+        (training(epochs=16), {"batch_size": 500}, "batch_size 500 instead of 250"),
+    ],
+    ids=["an epoch short", "parts left out", "another batch size"],
+)
+def test_a_fast_training_that_is_not_whole_is_not_judged(write: Write, measured: dict, changed: dict, reason: str) -> None:
+    write("train/seed0", measured, **FAST | changed)
+    found = judged("accuracy-above-94")
+    assert found["verdict"] == NOT_RUN and reason in found["reason"]
+
+
+def test_trainings_by_the_originals_recipe_come_before_those_by_another(write: Write) -> None:
+    write("train/seed0", training(94.9, epochs=16), **FAST)
+    write("train/seed1", training(94.5))
+    found = judged("accuracy-above-94")
+    assert "one seed by the seed recipe" in found["reason"] and found["ours"].startswith("94.50%")
+
+
 def test_a_seed_trained_twice_counts_once_and_the_runs_own_first(write: Write) -> None:
     for run, accuracy in ((RUN, 94.5), (records.SHIPPED, 94.9)):
         write("train/seed0", training(accuracy), run=run)

@@ -1,0 +1,142 @@
+"""The findings that figures and sentences state follow from the numbers."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lib import figures
+from cifar_lib.data import CLASSES
+
+
+def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: float = 0.5, **parameters: object) -> dict:
+    """A record of a training whose accuracy rises by a point an epoch to `accuracy`; an epoch takes half an hour."""
+    rows = [{"epoch": number, "loss": 1 / number, "accuracy": accuracy - epochs + number, "train_seconds": 1800.0}
+            for number in range(1, epochs + 1)]
+    return {
+        "made": "2026-01-02T03:04:05+00:00", "environment": {"hardware": "a processor"},
+        "parameters": {"recipe": "fast", "seed": seed, "epochs": epochs} | parameters,
+        "measurements": {"accuracy": accuracy, "test_images": 10_000, "train_images": 50_000, "pflop": pflop,
+                         "images_per_second": 200.0, "epochs": rows},
+    }
+
+
+def ablation(accuracies: dict[str, tuple[float, ...]]) -> dict:
+    """A record of an ablation: the accuracies of seeds 0, 1, … without each part; "" is the whole recipe."""
+    rows = [{"recipe": "seed" if part == "original" else "fast", "without": [part] if part not in ("", "original") else [],
+             "seed": seed, "accuracy": accuracy} for part, values in accuracies.items() for seed, accuracy in enumerate(values)]
+    return {"parameters": {"seeds": 2, "epochs": 2, "train_images": 2000, "width": 20, "held_out": 1000},
+            "measurements": {"trainings": rows}}
+
+
+def title(picture: figures.Picture) -> str:
+    """Text is drawn as shapes; matplotlib keeps it readable in comments."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", picture.svg))
+
+
+# ---- training
+
+
+def test_curves_show_the_last_epoch_not_the_best() -> None:
+    record = training(94.0)
+    record["measurements"]["epochs"][0]["accuracy"] = 99.0
+    assert "94.00% after epoch 2" in title(figures.training_curves([record]))
+
+
+def test_curves_of_a_training_under_way_leave_room_for_the_epochs_to_come() -> None:
+    record = training(80.0, epochs=10)
+    del record["measurements"]["epochs"][3:], record["measurements"]["accuracy"]
+    picture = figures.training_curves([record])
+    assert "73.00% after epoch 3" in title(picture) and "10" in title(picture)
+    assert "after epoch 3 of 10" in picture.alternative
+
+
+def test_curves_say_what_was_scored() -> None:
+    record = training()
+    record["measurements"]["scored_on"] = "held-out training images"
+    assert "held-out training images" in figures.training_curves([record]).alternative
+
+
+def test_the_table_of_trainings_gives_time_and_interval_and_names_what_was_left_out() -> None:
+    row = figures.training_table([training(94.0, without=["muon", "dirac"])]).iloc[0]
+    assert row["minutes"] == 60
+    assert row["accuracy (%)"] == "94.00 (93.52 to 94.45)"  # Wilson's
+    assert row["recipe"] == "fast without muon, dirac"
+    assert figures.training_table([training()]).iloc[0]["recipe"] == "fast"
+
+
+def test_seeds_are_compared_with_what_one_model_can_tell() -> None:
+    picture = figures.seeds([training(94.5, seed=1), training(94.2, seed=0)])
+    assert "2 seeds end 0.30 points apart; each is known to ±0.46" in title(picture)
+    assert picture.alternative.endswith("0 94.20% and 1 94.50%")
+    assert "One seed ends at 94.20%" in title(figures.seeds([training(94.2)]))
+
+
+MATRIX = np.array([[8, 2, 0], [0, 10, 0], [3, 0, 2]])
+
+
+def test_confusion_names_the_most_frequent_mistake() -> None:
+    assert "Ship is taken for cat most often: 3 of 5" in title(figures.confusion(MATRIX, ["cat", "dog", "ship"]))
+
+
+def test_class_accuracy_names_the_hardest_class_and_leaves_out_those_without_images() -> None:
+    picture = figures.class_accuracy(MATRIX, ["cat", "dog", "ship"])
+    assert "Ship is the hardest: 40.0% are right" in title(picture)
+    assert picture.alternative == "Accuracy: ship 40.0%, cat 80.0% and dog 100.0%"
+    empty = MATRIX * [[1], [1], [0]]
+    assert figures.class_accuracy(empty, ["cat", "dog", "ship"]).alternative == "Accuracy: cat 80.0% and dog 100.0%"
+
+
+def test_mistakes_are_the_surest_first_and_only_mistakes() -> None:
+    images, labels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
+    logits = torch.zeros(4, 10)
+    logits[0, 0] = 9.0  # right, and surest of all
+    logits[1, 5], logits[2, 6], logits[3, 7] = 1.0, 5.0, 3.0
+    picture = figures.mistakes(images, labels, logits, CLASSES, count=2)
+    assert "3 of 4 are wrong" in title(picture)
+    assert picture.alternative == "Photos taken for another class: bird for frog, cat for horse."
+
+
+def test_a_network_without_mistakes_has_none_to_show() -> None:
+    images, labels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1])
+    assert "0 of 2 are wrong" in title(figures.mistakes(images, labels, torch.eye(10)[:2], CLASSES))
+
+
+# ---- what each part brings
+
+ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "original": (60.0, 60.0)}
+
+
+def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first() -> None:
+    table = figures.ablation_table(ablation(ABLATION)).set_index("trained with")
+    assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac"]
+    assert list(table.loc["without muon"]) == ["71.50", "-9.50", "-10.00", "-9.00"]
+    assert list(table.loc["without dirac"]) == ["81.00", "+0.00", "-0.50", "+0.50"]
+
+
+def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured() -> None:
+    picture = figures.ablation(ablation(ABLATION))
+    assert "Trained without muon, accuracy changes by -9.5 points" in title(picture)
+    assert "2 trainings each, of 2 epochs on 2,000 images" in picture.caption
+
+
+# ---- sentences
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(0.0, "logits are identical."), (2.34e-7, "logits differ by at most 2e-07 of the largest.")]
+)
+def test_export_says_how_far_logits_differ(error: float, words: str) -> None:
+    sentence = figures.export_sentence({"relative_error": error, "changed_predictions": 0, "test_images": 10_000})
+    assert sentence == f"0 of 10,000 predictions changed; {words}"
+
+
+def test_the_originals_protocol_is_timed_by_the_largest_training_on_the_same_hardware() -> None:
+    elsewhere = training(pflop=5.0)
+    elsewhere["environment"]["hardware"] = "a GPU"
+    trainings = [training(pflop=0.001), training(pflop=1.0), elsewhere]  # an hour for a PFLOP
+    found = re.search(r"\((.*) trainings|full, ([\d.]+) PFLOP\), takes about ([\d.]+) hours", figures.protocol_sentence(
+        trainings, "a processor"))
+    assert float(found[2]) == float(found[3]) == pytest.approx(5 * 6.7, abs=0.3)  # the original's training is 6.7 PFLOP
+    assert figures.protocol_sentence(trainings, "another") == ""
