@@ -60,7 +60,7 @@ def _read(path: Path) -> dict | None:
     if path.stem.rpartition("-")[2] != _digest(content):
         return None
     try:
-        return torch.load(io.BytesIO(content), weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return None
 

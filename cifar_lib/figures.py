@@ -108,7 +108,7 @@ def schedule(shares: Sequence[float], epochs: int) -> Picture:
                         f"In a training of {epochs} epochs the learning rate is {finding}.")
 
 
-def training_curves(trainings: Sequence[Mapping]) -> Picture:
+def training_curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Picture:
     """Loss on the training images and accuracy on the others after every epoch, a line for each record.
 
     A training still under way is a record whose epochs are fewer than its parameters ask for.
@@ -134,14 +134,14 @@ def training_curves(trainings: Sequence[Mapping]) -> Picture:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if many:
             right.legend(frameon=False)
-        return _picture(figure, "training_curves", "Loss and accuracy after every epoch; the last epoch is the result.",
+        return _picture(figure, name, "Loss and accuracy after every epoch; the last epoch is the result.",
                         f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.")
 
 
-def training_table(trainings: Sequence[Mapping]) -> pd.DataFrame:
-    """A row for each record: what was trained, for how long, and the accuracy (%) with its 95% interval."""
+def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
+    """A row for each record: what was trained, for how long, the accuracy (%) with its 95% interval, and `when` that was."""
     rows = []
-    for record in trainings:
+    for record, told in zip(trainings, when):
         measured, parameters = record["measurements"], record["parameters"]
         low, high = _accuracy_interval(measured)
         without = parameters.get("without") or []
@@ -156,13 +156,16 @@ def training_table(trainings: Sequence[Mapping]) -> pd.DataFrame:
             "accuracy (%)": f"{measured['accuracy']:.2f} ({low:.2f} to {high:.2f})",
             "scored on": f"{measured['test_images']:,} {measured.get('scored_on', 'test images')}",
             "hardware": record["environment"]["hardware"],
-            "made": record["made"][:10],
+            "evidence": f"{told}, {record['made'][:10]}",
         })
     return pd.DataFrame(rows)
 
 
 def seeds(trainings: Sequence[Mapping]) -> Picture:
-    """The accuracy of each seed with the 95% interval of that one model, over the band of the original's runs (%)."""
+    """The accuracy of each seed with the 95% interval of that one model (%).
+
+    Where all were scored on the test images of CIFAR-10, the band of the original's runs is drawn behind them.
+    """
     ordered = sorted(trainings, key=lambda record: record["parameters"]["seed"])
     accuracies = [record["measurements"]["accuracy"] for record in ordered]
     intervals = [_accuracy_interval(record["measurements"]) for record in ordered]
@@ -171,7 +174,8 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
         f"One seed ends at {accuracies[0]:.2f}%")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
-        axis.axvspan(*ORIGINAL_RUNS, color="0.88", linewidth=0, label="the original's five runs")
+        if all(_on_the_test_images(record) for record in ordered):
+            axis.axvspan(*ORIGINAL_RUNS, color="0.88", linewidth=0, label="the original's five runs")
         errors = np.abs(np.transpose(intervals) - accuracies)
         axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3, label="one model, 95% interval")
         axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
@@ -185,10 +189,12 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
-    """How often each class (rows) is taken for each other (columns), in images of the test set."""
+    """How often each class (rows) is taken for each other (columns), in images."""
     mistakes = matrix * (1 - np.eye(len(names), dtype=int))
     true, taken = np.unravel_index(int(mistakes.argmax()), matrix.shape)
     finding = f"{names[true]} is taken for {names[taken]} most often: {mistakes[true, taken]} of {matrix[true].sum():,}"
+    if not mistakes.any():
+        finding = "no image is taken for one of another class"
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(8, 6.4))
         axis.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", aspect="auto", vmax=1.3 * max(1, mistakes.max()))
@@ -213,7 +219,7 @@ def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
         figure, axis = plt.subplots(figsize=(8, 3.6))
         axis.errorbar(shares, range(len(order)), xerr=errors, fmt="o", capsize=3)
         axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
-                 xlabel="right (%)", title=f"{names[order[0]].capitalize()} is the hardest: {shares[0]:.1f}% are right")
+                 xlabel="right (%)", title=f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%")
         return _picture(figure, "class_accuracy", "Accuracy in each class, with its 95% interval (binomial).",
                         "Accuracy: " + _listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)))
 
@@ -247,42 +253,50 @@ def ablation_table(record: Mapping) -> pd.DataFrame:
     return pd.DataFrame({
         "trained with": table.index,
         "accuracy (%)": [f"{value:.2f}" for value in table.mean(axis=1)],
+        "images/s": _by_training(record, "images_per_second").mean(axis=1)[table.index].to_numpy(),
         "change (points)": [f"{value:+.2f}" for value in change.mean(axis=1)],
         **{f"seed {seed}": [f"{value:+.2f}" for value in change[seed]] for seed in table},
     })
 
 
 def ablation(record: Mapping) -> Picture:
-    """What leaving out each part of the recipe costs (points of accuracy), a dot for each seed."""
-    table = _by_training(record)
-    change = (table - table.iloc[0]).drop(index=[table.index[0], ORIGINAL_RECIPE])
-    parameters = record["parameters"]
-    most = change.index[0]
+    """What leaving out each part of the recipe costs (points of accuracy), a dot for each seed.
+
+    The title names a part only where its interval excludes none; with a single seed there are no intervals.
+    """
+    table = _by_training(record).drop(index=ORIGINAL_RECIPE)
+    change = (table - table.iloc[0]).iloc[1:]
+    mean, parameters = change.mean(axis=1), record["parameters"]
+    half = stats.differences_half(table.to_numpy()) if len(table.columns) > 1 else np.nan
+    clear = [name for name in change.index if abs(mean[name]) > half]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(change)))
         axis.axvline(0, color="0.5", linewidth=1)
         for seed in change:
-            axis.plot(change[seed], range(len(change)), "o", alpha=0.7, label=f"seed {seed}")
-        axis.plot(change.mean(axis=1), range(len(change)), "|", color="black", markersize=14, label="mean")
+            axis.plot(change[seed], range(len(change)), "o", color="C0", alpha=0.6, label="one seed" if seed == 0 else None)
+        axis.errorbar(mean, range(len(change)), xerr=None if np.isnan(half) else half, fmt="k|", markersize=12, capsize=3,
+                      label="mean" if np.isnan(half) else "mean, 95% interval")
         axis.set(yticks=range(len(change)), yticklabels=change.index, ylim=(len(change) - 0.5, -0.5),
-                 xlabel="change of accuracy (points)",
-                 title=f"Trained {most}, accuracy changes by {change.loc[most].mean():+.1f} points")
-        figure.legend(loc="outside lower right", ncols=len(change.columns) + 1, frameon=False)
+                 xlabel="change of accuracy (points)", title=(
+                     f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
+                     "No part stands out from the luck of a seed" if len(change.columns) > 1 else
+                     "One seed does not tell what a part brings from luck"))
+        figure.legend(loc="outside lower right", ncols=2, frameon=False)
         return _picture(
             figure, "ablation",
             f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
             f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images.",
-            "Mean change of accuracy: " + _listed(f"{name} {value:+.2f}" for name, value in change.mean(axis=1).items()))
+            "Mean change of accuracy: " + _listed(f"{name} {value:+.2f}" for name, value in mean.items()))
 
 
-def _by_training(record: Mapping) -> pd.DataFrame:
-    """Accuracy (%) of an ablation: a column for each seed, a row for each training, the whole recipe first, then the worst."""
+def _by_training(record: Mapping, number: str = "accuracy") -> pd.DataFrame:
+    """A number of an ablation: a column for each seed, a row for each training, the whole recipe first, then the lowest."""
     whole = "the fast recipe"
     names = {("fast", ""): whole, ("seed", ""): ORIGINAL_RECIPE}
     table = pd.DataFrame(
         {"name": names.get((row["recipe"], "".join(row["without"])), f"without {', '.join(row['without'])}"),
-         "seed": row["seed"], "accuracy": row["accuracy"]} for row in record["measurements"]["trainings"]
-    ).pivot(index="name", columns="seed", values="accuracy")
+         "seed": row["seed"], number: row[number]} for row in record["measurements"]["trainings"]
+    ).pivot(index="name", columns="seed", values=number)
     return table.loc[[whole, *table.mean(axis=1).drop(whole).sort_values(kind="stable").index]]
 
 
@@ -297,6 +311,12 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
     protocol = f"{ORIGINAL_SEEDS} trainings of {ORIGINAL_EPOCHS} epochs (profile full, {pflop:.1f} PFLOP)"
     return (f"The original's protocol, {protocol}, takes about {hours:,.1f} hours on {hardware}, "
             f"at the speed of a training of {measured['pflop']:.2g} PFLOP.")
+
+
+def _on_the_test_images(record: Mapping) -> bool:
+    measured = record["measurements"]
+    return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == 10_000
+            and measured.get("scored_on", "test images") == "test images")
 
 
 def _accuracy_interval(measured: Mapping) -> stats.Interval:

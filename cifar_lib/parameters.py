@@ -16,7 +16,7 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
     which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
     `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
-    parameter may name, or None where any value of the type will do.
+    parameter may name, or None where any value of the type will do. No list may name a value twice.
     """
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
     if set(types) != set(rules):
@@ -48,6 +48,8 @@ def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
         wrong = [item for item in (value if wanted is list else [value]) if item not in list(rule)]
         if wrong:
             raise InputError(f"{name} must be one of {allowed}, not {wrong[0]!r}.")
+        if wanted is list and len(set(value)) < len(value):
+            raise InputError(f"{name} names {next(item for item in value if value.count(item) > 1)!r} more than once.")
         if value == [] and isinstance(rule, list):
             raise InputError(f"{name} must name at least one of {allowed}.")
     return value

@@ -101,7 +101,7 @@ def optimizers(network: ResNet9, recipe: Recipe) -> list[Optimizer]:
         {"params": [network.linear.weight], "lr": rate * recipe.linear_factor},
     ]
     if not recipe.muon:
-        groups.append({"params": convolutions, "lr": rate})
+        groups.append({"params": convolutions, "lr": Recipe.learning_rate})  # the original's: `rate` may suit the others only
     found: list[Optimizer] = [SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                                   nesterov=recipe.nesterov)]
     if recipe.muon:

@@ -50,6 +50,20 @@ def ratio_interval(new: Sequence[float], base: Sequence[float]) -> tuple[float, 
     return float(np.exp(logs.mean())), (float(np.exp(low)), float(np.exp(high)))
 
 
+def differences_half(table: np.ndarray) -> float:
+    """Half the 95% interval of each row's mean less the first row's, for all rows at once.
+
+    `table` has a row for each treatment and a column for each block (a seed, say; two at least), one measurement each.
+    Noise is what the effects of rows and columns leave unexplained (two-way layout); Bonferroni's correction covers the
+    number of rows compared.
+    """
+    rows, blocks = table.shape
+    left = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    freedom = (rows - 1) * (blocks - 1)
+    error = np.sqrt(np.square(left).sum() / freedom * 2 / blocks)
+    return float(error * stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / (rows - 1), freedom))
+
+
 def share_interval(hits: int, total: int) -> Interval:
     """Wilson's interval of a share, in percent: what another test set of this size might have shown."""
     interval = stats.binomtest(hits, total).proportion_ci(CONFIDENCE, method="wilson")

@@ -20,7 +20,7 @@ REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduce
 THIS_RUN, EARLIER = "measured in this run", "recorded earlier"
 TRAINING_IMAGES = 50_000
 TEST_IMAGES = 10_000
-LEAST_RUNS = 3  # with two, a 95% interval of their mean is so wide that it says nothing
+LEAST_RUNS = 3  # runs or seeds; with two, a 95% interval of their mean is so wide that it says nothing
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def accuracy_above(claim: dict, evidence: Evidence) -> Judgement:
     if not trainings:
         return _no_full_training(claim, evidence)
     accuracies = [found.measured["accuracy"] for found in trainings]
-    recipe = trainings[0].record["parameters"]["recipe"]
-    if len(trainings) > 1:
-        interval, what = stats.mean_interval(accuracies), f"mean of {len(trainings)} seeds"
-    else:
-        interval, what = stats.share_interval(round(accuracies[0] * TEST_IMAGES / 100), TEST_IMAGES), "one seed"
+    what = f"mean of {len(trainings)} seeds" if len(trainings) > 1 else "one seed"
+    if len(trainings) >= LEAST_RUNS:
+        interval = stats.mean_interval(accuracies)
+    else:  # the seeds' spread is unknown: what so many photos can tell of one model
+        interval = stats.share_interval(round(np.mean(accuracies) * TEST_IMAGES / 100), TEST_IMAGES)
     verdict = _against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
-    return Judgement(verdict, f"{what} by the {recipe} recipe, last epoch, against {claim['threshold']}%",
+    return Judgement(verdict, f"{what}, {_recipe(trainings[0])} recipe, last epoch, against {claim['threshold']}%",
                      _with_interval(np.mean(accuracies), interval, "%"), trainings)
 
 
@@ -164,7 +164,8 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
     margin = claim["margin"]
     within, apart = -margin <= low and high <= margin, high < -margin or low > margin
     verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
-    reason = f"{low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; within {margin} counts as about"
+    reason = (f"{_recipe(training)} recipe, {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; "
+              f"within {margin} counts as about")
     return Judgement(verdict, reason, in_words, [found, training])
 
 
@@ -248,12 +249,17 @@ def _epochs(found: Found) -> int:
     return len(found.measured["epochs"])
 
 
+def _recipe(training: Found) -> str:
+    return training.record["parameters"]["recipe"]
+
+
 def full_trainings(claim: dict, evidence: Evidence) -> list[Found]:
-    """The trainings that follow the first of the claim's protocols that any follows, one for each seed."""
+    """The trainings that follow the first of the claim's protocols that any follows: equally long, one for each seed."""
     for protocol in claim["protocols"]:
+        following = [found for found in evidence["train"] if not _missing([protocol], found)]
         seeds: dict[int, Found] = {}  # the same seed again is no further evidence: the run's own comes first
-        for found in evidence["train"]:
-            if not _missing([protocol], found):
+        for found in following:
+            if _epochs(found) == _epochs(following[0]):
                 seeds.setdefault(found.record["parameters"]["seed"], found)
         if seeds:
             return list(seeds.values())
@@ -281,6 +287,8 @@ def _missing(protocols: Sequence[dict], training: Found) -> str:
     for name in ("width", "batch_size"):
         if parameters[name] != protocol[name]:
             return f"another training: {name} {parameters[name]} instead of {protocol[name]}"
+    if measured.get("scored_on", "test images") != "test images":
+        return f"scored on {measured['scored_on']}"
     if measured["test_images"] < TEST_IMAGES:
         return f"too short a profile: {measured['test_images']:,} of {TEST_IMAGES:,} test images"
     if _epochs(training) < protocol["epochs"] or measured["train_images"] < TRAINING_IMAGES:

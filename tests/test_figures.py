@@ -15,7 +15,7 @@ def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: floa
     rows = [{"epoch": number, "loss": 1 / number, "accuracy": accuracy - epochs + number, "train_seconds": 1800.0}
             for number in range(1, epochs + 1)]
     return {
-        "made": "2026-01-02T03:04:05+00:00", "environment": {"hardware": "a processor"},
+        "made": "2026-01-02T03:04:05+00:00", "environment": {"hardware": "a processor"}, "data": {"dataset": "CIFAR-10"},
         "parameters": {"recipe": "fast", "seed": seed, "epochs": epochs} | parameters,
         "measurements": {"accuracy": accuracy, "test_images": 10_000, "train_images": 50_000, "pflop": pflop,
                          "images_per_second": 200.0, "epochs": rows},
@@ -24,8 +24,11 @@ def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: floa
 
 def ablation(accuracies: dict[str, tuple[float, ...]]) -> dict:
     """A record of an ablation: the accuracies of seeds 0, 1, … without each part; "" is the whole recipe."""
-    rows = [{"recipe": "seed" if part == "original" else "fast", "without": [part] if part not in ("", "original") else [],
-             "seed": seed, "accuracy": accuracy} for part, values in accuracies.items() for seed, accuracy in enumerate(values)]
+    rows = [
+        {"recipe": "seed" if part == "original" else "fast", "without": [part] if part not in ("", "original") else [],
+         "seed": seed, "accuracy": accuracy, "images_per_second": 150.0 if part == "low_resolution" else 200.0}
+        for part, values in accuracies.items() for seed, accuracy in enumerate(values)
+    ]
     return {"parameters": {"seeds": 2, "epochs": 2, "train_images": 2000, "width": 20, "held_out": 1000},
             "measurements": {"trainings": rows}}
 
@@ -59,11 +62,12 @@ def test_curves_say_what_was_scored() -> None:
 
 
 def test_the_table_of_trainings_gives_time_and_interval_and_names_what_was_left_out() -> None:
-    row = figures.training_table([training(94.0, without=["muon", "dirac"])]).iloc[0]
+    row = figures.training_table([training(94.0, without=["muon", "dirac"])], ["measured in this run"]).iloc[0]
     assert row["minutes"] == 60
     assert row["accuracy (%)"] == "94.00 (93.52 to 94.45)"  # Wilson's
     assert row["recipe"] == "fast without muon, dirac"
-    assert figures.training_table([training()]).iloc[0]["recipe"] == "fast"
+    assert row["evidence"] == "measured in this run, 2026-01-02"
+    assert figures.training_table([training()], ["recorded earlier"]).iloc[0]["recipe"] == "fast"
 
 
 def test_seeds_are_compared_with_what_one_model_can_tell() -> None:
@@ -73,6 +77,17 @@ def test_seeds_are_compared_with_what_one_model_can_tell() -> None:
     assert "One seed ends at 94.20%" in title(figures.seeds([training(94.2)]))
 
 
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [("data", {"dataset": "stand-in"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
+)
+def test_only_what_was_scored_on_the_test_images_is_set_against_the_originals_runs(part: str, other: dict) -> None:
+    assert "the original's five runs" in title(figures.seeds([training()]))
+    record = training()
+    record[part] |= other
+    assert "the original's five runs" not in title(figures.seeds([record]))
+
+
 MATRIX = np.array([[8, 2, 0], [0, 10, 0], [3, 0, 2]])
 
 
@@ -80,9 +95,13 @@ def test_confusion_names_the_most_frequent_mistake() -> None:
     assert "Ship is taken for cat most often: 3 of 5" in title(figures.confusion(MATRIX, ["cat", "dog", "ship"]))
 
 
+def test_confusion_without_mistakes_says_so() -> None:
+    assert "No image is taken for one of another class" in title(figures.confusion(10 * np.eye(3, dtype=int), ["a", "b", "c"]))
+
+
 def test_class_accuracy_names_the_hardest_class_and_leaves_out_those_without_images() -> None:
     picture = figures.class_accuracy(MATRIX, ["cat", "dog", "ship"])
-    assert "Ship is the hardest: 40.0% are right" in title(picture)
+    assert "Ship has the lowest accuracy here, 40.0%" in title(picture)
     assert picture.alternative == "Accuracy: ship 40.0%, cat 80.0% and dog 100.0%"
     empty = MATRIX * [[1], [1], [0]]
     assert figures.class_accuracy(empty, ["cat", "dog", "ship"]).alternative == "Accuracy: cat 80.0% and dog 100.0%"
@@ -105,20 +124,30 @@ def test_a_network_without_mistakes_has_none_to_show() -> None:
 
 # ---- what each part brings
 
-ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "original": (60.0, 60.0)}
+ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "low_resolution": (80.5, 82.0),
+            "original": (60.0, 60.0)}
 
 
 def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first() -> None:
     table = figures.ablation_table(ablation(ABLATION)).set_index("trained with")
-    assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac"]
-    assert list(table.loc["without muon"]) == ["71.50", "-9.50", "-10.00", "-9.00"]
-    assert list(table.loc["without dirac"]) == ["81.00", "+0.00", "-0.50", "+0.50"]
+    assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac",
+                                 "without low_resolution"]
+    assert list(table.loc["without muon"]) == ["71.50", 200, "-9.50", "-10.00", "-9.00"]
+    assert list(table.loc["without dirac"]) == ["81.00", 200, "+0.00", "-0.50", "+0.50"]
+    assert list(table.loc["without low_resolution"]) == ["81.25", 150, "+0.25", "+0.50", "+0.00"]
 
 
 def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured() -> None:
     picture = figures.ablation(ablation(ABLATION))
     assert "Trained without muon, accuracy changes by -9.5 points" in title(picture)
     assert "2 trainings each, of 2 epochs on 2,000 images" in picture.caption
+
+
+def test_the_picture_of_an_ablation_names_no_part_where_luck_explains_the_differences() -> None:
+    noisy = ABLATION | {"muon": (79.0, 83.0)}
+    assert "No part stands out" in title(figures.ablation(ablation(noisy)))
+    single = {part: values[:1] for part, values in ABLATION.items()}
+    assert "One seed does not tell" in title(figures.ablation(ablation(single)))
 
 
 # ---- sentences

@@ -120,6 +120,11 @@ def test_a_list_that_may_be_empty_takes_any_of_its_set_and_nothing_else(refused:
         checked(without=["onum"])
 
 
+def test_a_value_named_twice_is_refused(refused: Refused) -> None:
+    with refused("without names 'muon' more than once"):
+        checked(without=["muon", "dirac", "muon"])
+
+
 def test_empty_list_is_refused(refused: Refused) -> None:
     with refused("engines", "at least one", "native"):
         checked(engines=[])

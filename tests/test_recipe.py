@@ -79,6 +79,12 @@ def test_every_trained_weight_has_one_optimizer_and_convolutions_have_muon(netwo
     assert not network.first[0].weight.requires_grad
 
 
+def test_without_muon_convolutions_have_the_originals_rate_not_one_made_for_the_others(network: ResNet9) -> None:
+    (sgd,) = recipes.optimizers(network, choose("fast", ["muon"]))
+    rates = {weight.ndim: group["lr"] for group in sgd.param_groups for weight in group["params"]}
+    assert rates[4] == SEED.learning_rate > FAST.learning_rate
+
+
 def test_setting_a_share_of_the_rate_scales_every_group(network: ResNet9) -> None:
     optimizers = recipes.optimizers(network, FAST)
     recipes.set_rate(optimizers, 0.5)

@@ -126,3 +126,11 @@ def test_share_interval_is_wilsons(hits: int, total: int) -> None:
 def test_share_difference_interval_is_walds() -> None:
     half = 100 * Z * np.sqrt((0.9 * 0.1 + 0.8 * 0.2) / 10_000)
     assert stats.share_difference_interval(90.0, 80.0, 10_000) == pytest.approx((10 - half, 10 + half))
+
+
+def test_differences_between_rows_that_differ_by_luck_alone_stay_within_their_interval() -> None:
+    random = np.random.default_rng(0)
+    luck = random.normal(0, 1, (2000, 5, 3)) + random.normal(0, 10, (2000, 1, 3))  # blocks differ much more than rows
+    apart = np.abs(luck.mean(2)[:, 1:] - luck.mean(2)[:, :1]).max(1)
+    inside = np.mean([most <= stats.differences_half(table) for most, table in zip(apart, luck)])
+    assert 0.94 < inside < 0.99  # Bonferroni's correction errs on the safe side

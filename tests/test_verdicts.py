@@ -138,7 +138,7 @@ def test_accuracy_of_one_seed_is_told_from_the_mean_of_several(write: Write) -> 
     write("train/seed1", training(94.7))
     found = judged("accuracy-above-94")
     assert "2 seeds" in found["reason"]
-    assert found["ours"].startswith("94.60%")
+    assert found["ours"] == "94.60% (94.14 to 95.03)"  # Wilson's: two seeds do not tell how far seeds lie apart
     assert len(found["evidence"]) == 2
 
 
@@ -192,11 +192,22 @@ def test_a_fast_training_that_is_not_whole_is_not_judged(write: Write, measured:
     assert found["verdict"] == NOT_RUN and reason in found["reason"]
 
 
+def test_trainings_of_different_length_are_not_averaged(write: Write) -> None:
+    for seed, epochs in enumerate((16, 100, 16)):
+        write(f"train/seed{seed}", training(94.0 + seed, epochs=epochs), **FAST)
+    assert judged("accuracy-above-94")["ours"].startswith("95.00%")  # of seeds 0 and 2
+
+
+def test_a_training_scored_on_held_out_images_is_not_judged(write: Write) -> None:
+    write("train/seed0", training() | {"scored_on": "held-out training images"})
+    assert judged("accuracy-above-94")["reason"] == "scored on held-out training images"
+
+
 def test_trainings_by_the_originals_recipe_come_before_those_by_another(write: Write) -> None:
     write("train/seed0", training(94.9, epochs=16), **FAST)
     write("train/seed1", training(94.5))
     found = judged("accuracy-above-94")
-    assert "one seed by the seed recipe" in found["reason"] and found["ours"].startswith("94.50%")
+    assert "one seed, seed recipe" in found["reason"] and found["ours"].startswith("94.50%")
 
 
 def test_a_seed_trained_twice_counts_once_and_the_runs_own_first(write: Write) -> None:
