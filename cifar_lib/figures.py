@@ -230,9 +230,9 @@ def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str
     sure, taken = logits.softmax(1).max(1)
     wrong = (taken != labels).nonzero().flatten()
     chosen = wrong[sure[wrong].argsort(descending=True, stable=True)[:count]]
+    lines = max(1, -(-len(chosen) // 5))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(max(1, -(-len(chosen) // 5)), 5, figsize=(8, 2.1 * max(1, -(-len(chosen) // 5)) + 0.4),
-                                    squeeze=False)
+        figure, axes = plt.subplots(lines, 5, figsize=(8, 2.1 * lines + 0.4), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, number in zip(axes.flat, chosen.tolist()):
