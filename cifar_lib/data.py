@@ -117,10 +117,10 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 
 def augment(
-    images: torch.Tensor, generator: torch.Generator, pad: int = 4, cutout: int = 8, reflect: bool = False,
+    images: torch.Tensor, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
     flip: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Crop each image at random from itself with `pad` black pixels around, flip half of them, black out a square.
+    """Crop each image at random from itself with `padding` black pixels around, flip half of them, black out a square.
 
     uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. The square of side `cutout` has
     its centre anywhere in the image and is cut at the border, as in the original. With `reflect` the image is mirrored
@@ -133,12 +133,12 @@ def augment(
         return torch.randint(below, (count, 1), generator=generator, device=device)
 
     y, x = torch.arange(height, device=device), torch.arange(width, device=device)
-    rows, columns = draw(2 * pad + 1) + y, draw(2 * pad + 1) + x
+    rows, columns = draw(2 * padding + 1) + y, draw(2 * padding + 1) + x
     columns = torch.where(draw(2).bool() if flip is None else flip[:, None], columns.flip(1), columns)
     if reflect:
-        source, (rows, columns) = images, (_reflected(rows - pad, height), _reflected(columns - pad, width))
+        source, (rows, columns) = images, (_reflected(rows - padding, height), _reflected(columns - padding, width))
     else:
-        source = F.pad(images, (pad, pad, pad, pad))
+        source = F.pad(images, (padding, padding, padding, padding))
     which = torch.arange(count, device=device)[:, None, None]
     cropped = source.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # N×32×32×3
     if cutout:
@@ -154,7 +154,8 @@ def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def training_batches(
-    split: Split, size: int, generator: torch.Generator, cutout: int = 8, reflect: bool = False, epoch: int | None = None
+    split: Split, size: int, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
+    epoch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch: every image once, in a new order, augmented and normalised. The last batch may be smaller.
 
@@ -168,7 +169,7 @@ def training_batches(
         flips = torch.randint(2, (len(split),), generator=fixed, device=device) == epoch % 2
     for batch in order.split(size):
         flip = None if flips is None else flips[batch]
-        yield normalise(augment(split.images[batch], generator, 4, cutout, reflect, flip)), split.labels[batch]
+        yield normalise(augment(split.images[batch], generator, padding, cutout, reflect, flip)), split.labels[batch]
 
 
 def download(url: str, target: Path) -> Path:

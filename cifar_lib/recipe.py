@@ -38,6 +38,7 @@ class Recipe:
     dirac: bool = False  # the other convolutions begin by passing their input on
     label_smoothing: float = 0.0
     alternating_flip: bool = False  # each image mirrored every second epoch, not at random
+    padding: int = 4  # pixels around the image that crops may take in
     reflect: bool = False  # crops see the image mirrored at its border, not black
     cutout: int = 8  # pixels a side of the blackened square
     averaging: float = 0.0  # the result is a moving average of the weights over this share of the training
@@ -47,13 +48,13 @@ class Recipe:
 RECIPES = {
     "seed": Recipe(),
     "fast": Recipe(
-        batch_size=250, learning_rate=0.012, momentum=0.85, nesterov=True, weight_decay=0.0, bias_factor=16.0,
+        batch_size=250, learning_rate=0.012, momentum=0.85, nesterov=True, weight_decay=2.5e-4, bias_factor=160.0,
         linear_factor=16.0, decay="linear", muon=True, whitening=True, dirac=True, label_smoothing=0.2,
-        alternating_flip=True, reflect=True, cutout=0, averaging=0.04, low_resolution=0.55,
+        alternating_flip=True, padding=2, reflect=True, cutout=0, averaging=0.04, low_resolution=0.25,
     ),
 }
-PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "low_resolution",
-         "bias_factor"]
+PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "padding", "reflect", "averaging",
+         "low_resolution", "bias_factor"]
 
 
 def choose(name: str, without: Iterable[str] = ()) -> Recipe:

@@ -249,6 +249,14 @@ def test_epochs_differ_in_order(plain_split: Split) -> None:
     assert not torch.equal(epoch(plain_split, random)[1], epoch(plain_split, random)[1])
 
 
+@pytest.mark.parametrize("padding", [0, 2, 4])
+def test_batches_are_cropped_with_the_padding_asked_for(plain_split: Split, padding: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    images = torch.cat([images for images, _ in data.training_batches(plain_split, 64, random, padding, cutout=0)])
+    black = images[:, 0] == data.normalise(torch.zeros(1, dtype=torch.uint8))  # no image has black of its own
+    assert black.all(2).sum(1).max() == black.all(1).sum(1).max() == padding
+
+
 def test_the_last_batch_may_be_smaller(plain_split: Split) -> None:
     sizes = [len(labels) for _, labels in data.training_batches(plain_split, 64, torch.Generator().manual_seed(0))]
     assert sizes == [64, 64, 22]

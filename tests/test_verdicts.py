@@ -167,7 +167,7 @@ FAST = {"recipe": "fast", "batch_size": 250}
 
 def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_trained_it(write: Write) -> None:
     for seed in range(5):
-        write(f"train/seed{seed}", training(94.4 + seed / 100, epochs=16), **FAST)
+        write(f"train/seed{seed}", training(94.4 + seed / 100, epochs=20), **FAST)
     write("export", export())
     assert judged("accuracy-above-94")["verdict"] == REPRODUCED
     assert "fast recipe" in judged("accuracy-above-94")["reason"]
@@ -180,9 +180,9 @@ def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_
 @pytest.mark.parametrize(
     ("measured", "changed", "reason"),
     [
-        (training(epochs=15), {}, "15 of 16 epochs"),
-        (training(epochs=16), {"without": ["muon", "dirac"]}, "the fast recipe without muon, dirac"),
-        (training(epochs=16), {"batch_size": 500}, "batch_size 500 instead of 250"),
+        (training(epochs=19), {}, "19 of 20 epochs"),
+        (training(epochs=20), {"without": ["muon", "dirac"]}, "the fast recipe without muon, dirac"),
+        (training(epochs=20), {"batch_size": 500}, "batch_size 500 instead of 250"),
     ],
     ids=["an epoch short", "parts left out", "another batch size"],
 )
@@ -193,7 +193,7 @@ def test_a_fast_training_that_is_not_whole_is_not_judged(write: Write, measured:
 
 
 def test_trainings_of_different_length_are_not_averaged(write: Write) -> None:
-    for seed, epochs in enumerate((16, 100, 16)):
+    for seed, epochs in enumerate((20, 100, 20)):
         write(f"train/seed{seed}", training(94.0 + seed, epochs=epochs), **FAST)
     assert judged("accuracy-above-94")["ours"].startswith("95.00%")  # of seeds 0 and 2
 
@@ -204,7 +204,7 @@ def test_a_training_scored_on_held_out_images_is_not_judged(write: Write) -> Non
 
 
 def test_trainings_by_the_originals_recipe_come_before_those_by_another(write: Write) -> None:
-    write("train/seed0", training(94.9, epochs=16), **FAST)
+    write("train/seed0", training(94.9, epochs=20), **FAST)
     write("train/seed1", training(94.5))
     found = judged("accuracy-above-94")
     assert "one seed, seed recipe" in found["reason"] and found["ours"].startswith("94.50%")
