@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,7 @@ import papermill
 import pytest
 
 from cifar_lib import ROOT, InputError, records, verdicts
+from cifar_lib.recipe import RECIPES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = f"test-{os.getpid()}"
@@ -113,6 +115,8 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
     kept = {row["id"]: row["verdict"] for row in written}
     assert {kept[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {verdicts.NOT_RUN}
     assert kept["network-size"] == verdicts.NOT_REPRODUCED  # it has width 4
+    training = records.read(records.step_folder(own_run, "train/seed0"))
+    assert training["measurements"]["recipe"] == asdict(RECIPES["fast"])
     assert records.read(records.step_folder(own_run, "latency"))["data"]["dataset"] == "stand-in"
     ablation = records.read(records.step_folder(own_run, "ablation"))["measurements"]["trainings"]
     assert [(row["recipe"], row["without"]) for row in ablation] == [("fast", []), ("fast", ["muon"]), ("seed", [])]
