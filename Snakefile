@@ -14,7 +14,8 @@ FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else "shipped"
 FIRST = config["seeds"][0]
 LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
-TIMING = [*LIBRARY, "cifar_lib/engines.py", "cifar_lib/stats.py", "cifar_lib/timer.py"]
+TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "stats", "timer")),
+          *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
 PAPERMILL = "papermill --no-progress-bar --log-level ERROR {input.notebook} {log} -y {params.values:q}"
 
 
@@ -49,8 +50,8 @@ rule train:
 
 
 rule export:
-    input: f"results/{WEIGHTS_FROM}/train/seed{FIRST}/weights.pt", *LIBRARY, notebook="notebooks/2_export.ipynb"
-    output: f"{FOLDER}/export/record.json", f"{FOLDER}/export/model.pt"
+    input: f"results/{WEIGHTS_FROM}/train/seed{FIRST}/weights.pt", *LIBRARY, "cifar_lib/export.py", notebook="notebooks/2_export.ipynb"
+    output: [f"{FOLDER}/export/{name}" for name in ("record.json", "model.pt", "model.pt2", "model.onnx")]
     log: f"{LOGS}/2_export.ipynb"
     params: values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"])
     threads: workflow.cores

@@ -1,16 +1,26 @@
 """Engines: each turns an exported model into `classify(image) -> class`, with the same boundary for all.
 
 The image is a normalised float32 tensor 1×3×32×32 in ordinary host memory, the class an int there; what happens in
-between (copy in, conversion to the precision, forward pass, argmax, copy out) is what the timer times.
+between (copy in, conversion to the precision, forward pass, argmax, copy out) is what the timer times. A new engine is
+a class here and its name in ENGINES.
 """
 
+import importlib
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
 
-from cifar_lib import InputError
+from cifar_lib import InputError, cpp
+from cifar_lib.data import Split
 from cifar_lib.model import network_from
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -18,63 +28,245 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": to
 CPU_FEATURES = {"float16": {"avx512_fp16", "amx_fp16"}, "bfloat16": {"avx512_bf16", "amx_bf16"}}
 
 
-class Engine(ABC):
-    """What the PyTorch engines share. `settings` says in words what was set for low latency."""
+@dataclass(frozen=True)
+class Setup:
+    """What an engine is to run, and how."""
+
+    exported: Path  # the folder with 2_export's files
+    prepared: Path  # a folder for what `prepare` makes of them
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 0  # on the CPU; 0 leaves the engine's default
+
+
+class Engine:
+    """What every engine says of itself, and how it is set up. Raises InputError where it cannot run here."""
 
     name: str
-    settings: str
+    settings: str  # in words: what was set for low latency
+    library = "torch"  # the package whose version counts
+    file = "model.pt"  # which of the exported files it runs
+    precisions = tuple(PRECISIONS)
+    devices = ("cpu", "cuda")
 
-    def __init__(self, model_file: Path, precision: str, device: str) -> None:
-        self.dtype, self.device = PRECISIONS[precision], device
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-        self.network = self.load(load_torchscript(model_file)).eval()
+    def __init__(self, setup: Setup) -> None:
+        for wanted, offered in ((setup.precision, self.precisions), (setup.device, self.devices)):
+            if wanted not in offered:
+                raise InputError(f"{self.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
+        _exists(self.model_file(setup))
+        self.setup = setup
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        """Do once what no timed process should do: compile."""
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        """What is loaded when the engine is made."""
+        return setup.exported / cls.file
+
+    @classmethod
+    def version(cls) -> str:
+        return metadata.version(cls.library)
+
+
+class PythonEngine(Engine, ABC):
+    """An engine that Python calls."""
 
     @abstractmethod
-    def load(self, exported: torch.jit.ScriptModule) -> torch.nn.Module:
-        """The network that `classify` calls, on the device and in the precision."""
+    def logits(self, image: torch.Tensor) -> torch.Tensor | np.ndarray:
+        """The scores of one image, 1×10, wherever the engine leaves them."""
+
+    def classify(self, image: torch.Tensor) -> int:
+        return int(self.logits(image).argmax())
+
+
+class PyTorchEngine(PythonEngine):
+    """What the engines share that PyTorch runs: subclasses say how the network is loaded."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.dtype = PRECISIONS[setup.precision]
+        if setup.threads:
+            torch.set_num_threads(setup.threads)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+        with torch.inference_mode():
+            self.network = self.load()
+
+    @abstractmethod
+    def load(self) -> torch.nn.Module:
+        """The network that `logits` calls, on the device and in the precision."""
 
     @torch.inference_mode()
-    def classify(self, image: torch.Tensor) -> int:
-        image = image.to(self.device, self.dtype, memory_format=torch.channels_last)
-        return int(self.network(image).argmax(1).item())
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network(image.to(self.setup.device, self.dtype, memory_format=torch.channels_last))
+
+    def exported_network(self) -> torch.nn.Module:
+        """The network of model.pt as a module of Python, channels-last."""
+        network = network_from(load_torchscript(self.model_file(self.setup)).state_dict())
+        return network.to(self.setup.device, self.dtype, memory_format=torch.channels_last).requires_grad_(False)
 
 
-class Eager(Engine):
+class Eager(PyTorchEngine):
     """PyTorch as it comes, an operation at a time, with the weights of the exported model."""
 
     name = "eager"
     settings = "inference mode, channels-last"
 
-    def load(self, exported: torch.jit.ScriptModule) -> torch.nn.Module:
-        network = network_from(exported.state_dict())
-        return network.to(self.device, self.dtype, memory_format=torch.channels_last)
+    def load(self) -> torch.nn.Module:
+        return self.exported_network()
 
 
-class TorchScript(Engine):
+class TorchScript(PyTorchEngine):
     """The exported program, frozen and optimised by PyTorch's own passes after it is loaded."""
 
     name = "torchscript"
     settings = "inference mode, frozen, optimize_for_inference, channels-last"
 
-    def load(self, exported: torch.jit.ScriptModule) -> torch.nn.Module:
-        network = exported.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+    def load(self) -> torch.nn.Module:
+        network = load_torchscript(self.model_file(self.setup)).eval()
+        network = network.to(self.setup.device, self.dtype, memory_format=torch.channels_last)
         with warnings.catch_warnings(action="ignore"):
             return torch.jit.optimize_for_inference(torch.jit.freeze(network))
 
 
-ENGINES = {engine.name: engine for engine in (Eager, TorchScript)}
+class Compiled(PyTorchEngine):
+    """The network of the exported model, compiled by TorchInductor when its first image comes."""
+
+    name = "compile"
+    settings = "torch.compile, max-autotune, frozen, static shapes, channels-last"
+
+    def load(self) -> torch.nn.Module:
+        torch._inductor.config.freezing = True
+        return torch.compile(self.exported_network(), mode="max-autotune", fullgraph=True, dynamic=False)
+
+
+class AOTInductor(PyTorchEngine):
+    """The exported program (model.pt2), compiled ahead of time for this machine."""
+
+    name = "aotinductor"
+    settings = "AOTInductor, frozen, static shapes, channels-last"
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return setup.prepared / f"aotinductor-{setup.device}-{setup.precision}.pt2"
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        if cls.model_file(setup).exists():
+            return
+        dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
+        network = load_exported_program(setup.exported / "model.pt2").module().to(setup.device, dtype)
+        example = torch.zeros(1, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
+        with torch.no_grad(), _reason_of_failure(f"{cls.name} cannot compile the network here"):
+            program = torch.export.export(network.to(memory_format=channels_last), (example,))
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(cls.model_file(setup)), inductor_configs={"freezing": True})
+
+    def load(self) -> torch.nn.Module:
+        return torch._inductor.aoti_load_package(str(self.model_file(self.setup)))
+
+
+class ONNXRuntime(PythonEngine):
+    """Microsoft's ONNX Runtime on model.onnx."""
+
+    name = "onnxruntime"
+    settings = "all graph optimisations, batch fixed to 1"
+    library = "onnxruntime"
+    file = "model.onnx"
+    precisions = ("float32",)
+    devices = ("cpu",)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        onnxruntime = _imported("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = setup.threads
+        options.add_free_dimension_override_by_name("batch", 1)
+        with _reason_of_failure(f"ONNX Runtime cannot load {self.model_file(setup)}"):
+            self.session = onnxruntime.InferenceSession(self.model_file(setup), options, ["CPUExecutionProvider"])
+
+    def logits(self, image: torch.Tensor) -> np.ndarray:
+        return self.session.run(None, {"images": image.numpy()})[0]
+
+
+class OpenVINO(PythonEngine):
+    """Intel's OpenVINO on model.onnx."""
+
+    name = "openvino"
+    settings = "latency hint, batch fixed to 1, shared memory in and out"
+    library = "openvino"
+    file = "model.onnx"
+    precisions = ("float32",)
+    devices = ("cpu",)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        openvino = _imported("openvino")
+        wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if setup.threads:
+            wanted["INFERENCE_NUM_THREADS"] = setup.threads
+        with _reason_of_failure(f"OpenVINO cannot load {self.model_file(setup)}"):
+            core = openvino.Core()
+            network = core.read_model(self.model_file(setup))
+            network.reshape([1, 3, 32, 32])
+            self.request = core.compile_model(network, "CPU", wanted).create_infer_request()
+
+    def logits(self, image: torch.Tensor) -> np.ndarray:
+        return self.request.infer([image.numpy()], share_inputs=True, share_outputs=True)[0]
+
+
+class CppEngine(Engine):
+    """An engine that the C++ program calls, in a process of its own, with no Python in it."""
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        cpp.build()
+
+    def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
+        """What `timer.run` measures, measured by the program itself."""
+        setup = self.setup
+        return cpp.infer(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision)
+
+
+class TorchScriptCpp(CppEngine):
+    """The original's own way: its kind of program, by libtorch."""
+
+    name = "torchscript-cpp"
+    settings = "libtorch, " + TorchScript.settings
+
+
+class AOTInductorCpp(CppEngine):
+    """The package of AOTInductor, by libtorch."""
+
+    name = "aotinductor-cpp"
+    settings = "libtorch, " + AOTInductor.settings
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        super().prepare(setup)
+        AOTInductor.prepare(setup)
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return AOTInductor.model_file(setup)
+
+
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine
+    for engine in (Eager, TorchScript, TorchScriptCpp, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime, OpenVINO)
+}
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The program in `path`, on the CPU. Raises InputError where it is missing or no TorchScript."""
-    if not path.is_file():
-        raise InputError(f"there is no model at {path}: run 2_export first.")
-    try:
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            return torch.jit.load(path, map_location="cpu")
-    except RuntimeError as error:
-        raise InputError(f"{path} is not a TorchScript model: use a model.pt that 2_export wrote.") from error
+    return _loaded(path, lambda: torch.jit.load(path, map_location="cpu"))
+
+
+def load_exported_program(path: Path) -> torch.export.ExportedProgram:
+    """The program in `path`, on the CPU. Raises InputError where it is missing or no exported program."""
+    return _loaded(path, lambda: torch.export.load(path))
 
 
 def native_support(precision: str, environment: dict) -> str:
@@ -85,3 +277,33 @@ def native_support(precision: str, environment: dict) -> str:
         least = {"float16": [5, 3], "bfloat16": [8, 0]}[precision]  # CUDA C++ Programming Guide, arithmetic throughput
         return "native" if environment["gpu"]["compute_capability"] >= least else "emulated"
     return "native" if CPU_FEATURES[precision] & set(environment["cpu"]["features"]) else "emulated"
+
+
+def _loaded(path: Path, load: Callable[[], Any]) -> Any:
+    _exists(path)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return load()
+    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
+        raise InputError(f"{path} cannot be loaded: use a {path.name} that 2_export wrote.") from error
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"there is no model at {path}: run 2_export first.")
+
+
+def _imported(library: str) -> ModuleType:
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise InputError(f"{library} cannot be imported ({error}): pip install {library}.") from error
+
+
+@contextmanager
+def _reason_of_failure(what: str) -> Iterator[None]:
+    """Make an engine's own exception an InputError of one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{what} ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from error

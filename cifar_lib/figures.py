@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from torch import Tensor
 
-from cifar_lib import ROOT, records, stats
+from cifar_lib import ROOT, latency, records, stats
 from cifar_lib.model import ResNet9, training_pflop
 
 ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
@@ -37,8 +37,9 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    # Okabe and Ito's palette, told apart also by readers who are colour-blind
-    "axes.prop_cycle": matplotlib.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]),
+    # Okabe and Ito's palette (brown for its yellow, too light for lines), told apart also by readers who are colour-blind
+    "axes.prop_cycle": matplotlib.cycler(
+        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B6F47"]),
     "svg.fonttype": "path",
     "svg.hashsalt": "cifar_lib",
 }
@@ -327,82 +328,168 @@ def _accuracy_interval(measured: Mapping) -> stats.Interval:
 
 
 def export_sentence(measured: Mapping) -> str:
-    """Does the exported program compute the same? One sentence from an export's measurements."""
-    error = measured["relative_error"]
-    difference = f"differ by at most {error:.1g} of the largest" if error else "are identical"
-    return f"{measured['changed_predictions']} of {measured['test_images']:,} predictions changed; logits {difference}."
+    """Do the exported files compute what the network does? One sentence from an export's measurements."""
+    formats = measured["formats"]
+    changed = _listed(f"{one['changed_predictions']} of {one['images']:,} in {name}" for name, one in formats.items())
+    furthest = max(formats, key=lambda name: formats[name]["relative_error"])
+    error = formats[furthest]["relative_error"]
+    difference = f"differ by at most {error:.1g} of the largest ({furthest})" if error else "are identical"
+    return f"Changed predictions: {changed}; logits {difference}."
+
+
+def export_table(measured: Mapping) -> pd.DataFrame:
+    """A row for each exported file: its format, size (MB), changed predictions, error (of the largest logit) and hash."""
+    kinds = {"model.pt": "TorchScript", "model.pt2": "exported program", "model.onnx": "ONNX"}
+    return pd.DataFrame({
+        "file": name, "format": kinds[name], "MB": one["file_bytes"] / 1e6, "images": one["images"],
+        "changed predictions": one["changed_predictions"], "logit error": one["relative_error"], "SHA-256": one["sha256"][:16],
+    } for name, one in measured["formats"].items())
 
 
 # Latency
 
 
 def latency_table(record: dict) -> pd.DataFrame:
-    """A row for each engine and run: mean, quantiles and maximum (µs), first image (ms), load time (s)."""
+    """A row for each engine: version, size (MB), load time (s), accuracy (%), logit error, quantiles (µs), ratio of medians.
+
+    Quantiles are means over the runs, in brackets the 95% interval over the runs.
+    """
+    rows, table = record["measurements"]["engines"], []
+    for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0] if "runs" in row else np.inf):
+        if "reason" in row:
+            table.append({"engine": latency.name(row), "p50 (µs)": row["reason"]})
+            continue
+        ratio = latency.ratio(row, rows)
+        table.append({
+            "engine": latency.name(row), "p50 (µs)": _with_interval(latency.quantile(row, "p50")),
+            **{f"{which} (µs)": f"{latency.quantile(row, which)[0]:,.0f}" for which in ("p90", "p99", "p99.9")},
+            f"× {latency.BASE}": _with_interval(ratio, 2) if ratio else "1",
+            "accuracy (%)": row["accuracy"], "largest logit error": row["largest_logit_error"],
+            "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
+            "precision": row["precision"], "version": row["version"], "set": row["settings"],
+        })
+    return pd.DataFrame(table)
+
+
+def run_table(record: dict) -> pd.DataFrame:
+    """A row for each engine and run: mean, quantiles and maximum (µs), and what is remarkable about the run."""
     rows = []
     for engine in record["measurements"]["engines"]:
-        if "reason" in engine:
-            rows.append({"engine": engine["engine"], "run": engine["reason"]})
         for number, run in enumerate(engine.get("runs", []), start=1):
-            times = {f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("mean", "p50", "p90", "p99", "max")}
-            rows.append({"engine": engine["engine"], "run": number, **times, "first image (ms)": run["first_image_ns"] / 1e6,
-                         "load (s)": run["load_ns"] / 1e9, "context switches": run["involuntary_switches"]})
+            low, high = run["p50_interval_ns"]
+            outliers, steps = run["outliers"], run["level_changes"]
+            rows.append({
+                "engine": latency.name(engine), "run": number, "mean (µs)": run["mean_ns"] / 1e3,
+                "p50 (µs)": _with_interval((run["p50_ns"] / 1e3, (low / 1e3, high / 1e3))),
+                **{f"{which} (µs)": run[f"{which}_ns"] / 1e3 for which in ("p90", "p99", "p99.9", "max")},
+                "first image (ms)": run["first_image_ns"] / 1e6, "warm-up (images)": run["warmup_images"],
+                "steps": len(steps), "outliers, mild": outliers["low_mild"] + outliers["high_mild"],
+                "severe": outliers["low_severe"] + outliers["high_severe"],
+                "context switches": run["involuntary_switches"], "steal (%)": 100 * run["steal_share"],
+            })
     return pd.DataFrame(rows)
 
 
+def latency_sentence(record: dict) -> str:
+    """Which engine is the fastest, and by how much: one sentence from the record."""
+    rows = [row for row in record["measurements"]["engines"] if "runs" in row and not row.get("variant")]
+    fastest = min(rows, key=lambda row: latency.quantile(row, "p50")[0])
+    words = f"One image takes {_with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
+    if ratio := latency.ratio(fastest, rows):
+        words += f", {_with_interval(ratio, 2)} times what it takes with {latency.BASE}"
+    return f"{words} (median; 95% intervals over {len(fastest['runs'])} runs)."
+
+
+def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
+    """What the measurement's checks of itself found, a sentence each."""
+    measured, sentences = record["measurements"], []
+    rows = [row for row in measured["engines"] if "runs" in row]
+    for row in rows:
+        if row.get("variant") and (found := latency.ratio(row, rows)):
+            times = _with_interval(found, 3)
+            sentences.append(f"{latency.BASE} {latency.VARIANTS[row['variant']]} takes {times} times as long.")
+    told = measured["loadgen"]
+    if "reason" in told:
+        sentences.append(f"MLPerf's LoadGen did not run: {told['reason']}")
+    else:
+        ours, theirs = (np.median(told[which]) / 1e3 for which in ("ours_ns", "loadgen_ns"))
+        sentences.append(f"With {told['engine']}, MLPerf's LoadGen sees a p90 of {theirs:,.0f} µs, our timer {ours:,.0f} µs; "
+                         f"in {len(told['ours_ns'])} rounds in turns ours is {told['ratio']:.3f} times LoadGen's (median).")
+    clock = measured["clock"]
+    sentences.append(f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
+                     f"{clock['step_ns']:,} ns.")
+    for row in rows:
+        found, words = latency.modes(series[row["series"]], series[f"{row['series']}-classes"])
+        if words:
+            places = _listed(f"{place:,.0f} µs" for place in found)
+            sentences.append(f"{latency.name(row)} has {len(found)} modes ({places}); {words}.")
+    return sentences
+
+
 def latency_histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """All runs of each engine together, on one logarithmic axis."""
-    engines = _measured(record)
-    medians = {name: float(np.median(series[name])) / 1e3 for name in engines}
-    low, high = _range_us(series, engines)
-    bins = np.geomspace(low, high, 160)
-    fastest = min(medians, key=medians.get)
+    """A histogram for each engine, all runs together, one above the other on one logarithmic axis, the fastest on top."""
+    engines, medians = _by_median(record, series)
+    fastest, times = next(iter(engines)), {name: series[name].ravel() / 1e3 for name in engines}
+    low, high = min(time.min() for time in times.values()), 1.05 * max(np.quantile(time, 0.998) for time in times.values())
     title = f"Half of the images take less than {medians[fastest]:,.0f} µs with {engines[fastest]}"
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots()
-        for name, engine in engines.items():
-            axis.hist(series[name].ravel() / 1e3, bins, histtype="stepfilled", alpha=0.55,
-                      label=f"{engine}, p50 {medians[name]:,.0f} µs")
-        axis.set(xscale="log", xlabel="latency of one image (µs, logarithmic)", ylabel="images", title=title)
-        _plain_log_ticks(axis, low, high)
-        axis.legend(frameon=False)
-        return _picture(figure, "latency_histogram", "Every image of every run, nothing left out.",
-                        "Histogram of latency; median " + _listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()))
+    with plt.rc_context({**STYLE, "axes.spines.left": False}):
+        figure, axes = plt.subplots(len(engines), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(engines)))
+        for number, (axis, (name, engine)) in enumerate(zip(axes[:, 0], engines.items())):
+            axis.hist(times[name], np.geomspace(low, high, 200), histtype="stepfilled", color=f"C{number}")
+            beyond = int((times[name] > high).sum())
+            axis.text(1.01, 0.3, f"p50 {medians[name]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
+                      transform=axis.transAxes)
+            axis.set(xscale="log", xlim=(low, high), yticks=[])
+            axis.set_ylabel(engine, rotation=0, ha="right", va="center")
+        _plain_log_ticks(axes[-1][0], low, high)
+        axes[-1][0].set_xlabel("latency of one image (µs, logarithmic)")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        return _picture(figure, "latency_histogram", "Every image of every run; each engine's histogram has its own height. "
+                        "Beyond: images too slow for the axis.",
+                        "Histograms of latency; median " + _listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()))
 
 
 def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """The share of images done within a time: a line for each run."""
-    engines = _measured(record)
+    """The share of images that take longer than a time, a line for each engine, both axes logarithmic: the tail at length."""
+    engines, _ = _by_median(record, series)
     p99 = {name: float(np.quantile(series[name], 0.99)) / 1e3 for name in engines}
     slowest = max(p99, key=p99.get)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
         for number, (name, engine) in enumerate(engines.items()):
-            for run, ns in enumerate(series[name]):
-                chosen = np.sort(ns)[np.unique(np.linspace(0, len(ns) - 1, 300, dtype=int))] / 1e3
-                axis.plot(chosen, np.linspace(0, 100, len(chosen)), color=f"C{number}", linewidth=1, alpha=0.7,
-                          label=engine if run == 0 else None)
-        axis.set(xscale="log", xlabel="latency of one image (µs, logarithmic)", ylabel="images done (%)",
-                 title=f"99 of 100 images are done within {p99[slowest]:,.0f} µs with every engine")
+            ordered = np.sort(series[name], axis=None) / 1e3
+            beyond = 100 * (1 - np.arange(len(ordered)) / len(ordered))
+            shown = np.unique(np.geomspace(1, len(ordered), 400, dtype=int))  # closest together where few are left
+            axis.plot(ordered[-shown], beyond[-shown], color=f"C{number}", linewidth=1.4, label=engine)
+        axis.set(xscale="log", yscale="log", xlabel="latency of one image (µs, logarithmic)",
+                 ylabel="images that take longer (%)",
+                 title=f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}")
         _plain_log_ticks(axis, *_range_us(series, engines))
-        axis.legend(frameon=False)
-        return _picture(figure, "latency_ecdf", "Share of images done within a time (ECDF), a line for each run.",
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        figure.legend(loc="outside right upper", frameon=False)
+        return _picture(figure, "latency_ecdf", "Share of images slower than a time (one minus the ECDF), all runs together.",
                         "99% quantile: " + _listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()))
 
 
 def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
-    engines = _measured(record)
+    engines, _ = _by_median(record, series)
     halves = {name: np.mean(series[name][:, series[name].shape[1] // 2:]) / np.mean(
         series[name][:, : series[name].shape[1] // 2]) - 1 for name in engines}
     most = max(halves, key=lambda name: abs(halves[name]))
+    lines = -(-len(engines) // 2)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(engines), squeeze=False, sharey=True)
-        for number, (axis, (name, engine)) in enumerate(zip(axes[0], engines.items())):
+        figure, axes = plt.subplots(lines, 2, squeeze=False, sharex=True, sharey=True, figsize=(8, 0.8 + 1.7 * lines))
+        for axis in axes.flat[len(engines):]:
+            axis.axis("off")
+        for number, (axis, (name, engine)) in enumerate(zip(axes.flat, engines.items())):
             for ns in series[name]:
                 axis.plot(ns / 1e3, ",", color=f"C{number}", rasterized=True)
-            axis.set(yscale="log", xlabel="number of the image", title=engine)
+            axis.set(yscale="log")
+            axis.set_title(engine, fontsize=10, fontweight="normal")
             _plain_log_ticks(axis, *_range_us(series, engines), "y")
-        axes[0][0].set_ylabel("latency (µs, logarithmic)")
+        figure.supxlabel("number of the image", fontsize=11)
+        figure.supylabel("latency (µs, logarithmic)", fontsize=11)
         title = f"From first to second half of the runs, {engines[most]}'s mean changes by {halves[most]:+.1%}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return _picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
@@ -410,27 +497,24 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
                         + _listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()))
 
 
-def run_means(record: dict) -> Picture:
-    """The mean of every run, beside a band of the width in which the original's ten runs lay."""
-    engines = _measured(record)
-    means = {row["series"]: [run["mean_ns"] / 1e3 for run in row["runs"]] for row in record["measurements"]["engines"]
-             if "runs" in row}
-    spreads = {name: (max(values) - min(values), (max(values) - min(values)) / np.mean(values))
-               for name, values in means.items()}
-    words = _listed(f"{engines[name]} {spread:,.0f} µs ({share:.1%})" for name, (spread, share) in spreads.items())
+def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
+    """The mean of every run against its engine's mean (%), beside a band as wide as the original's ten runs were apart."""
+    engines, _ = _by_median(record, series)
+    means = {name: series[name].mean(axis=1) / 1e3 for name in engines}
+    apart = {name: float(np.ptp(values)) for name, values in means.items()}
+    shares = {name: apart[name] / means[name].mean() for name in engines}
+    closest = min(shares, key=shares.get)
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 3.6))
-        for number, (name, values) in enumerate(means.items()):
-            centre = float(np.mean(values))
-            axis.axhspan(centre * (1 - 0.0012), centre * (1 + 0.0012), color=f"C{number}", alpha=0.25, linewidth=0)
-            axis.plot(range(1, len(values) + 1), values, "o", color=f"C{number}", label=engines[name])
-        widest = max(share for _, share in spreads.values())
-        axis.set(xlabel="run", ylabel="mean latency (µs)", title=f"With one engine, runs are up to {widest:.1%} apart")
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False)
+        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(engines)))
+        axis.axvspan(-0.12, 0.12, color="0.85", linewidth=0)
+        for number, values in enumerate(means.values()):
+            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=f"C{number}", alpha=0.7)
+        axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
+                 xlabel="mean of a run against the engine's mean (%)",
+                 title=f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart")
         return _picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
-                        f"Difference between the slowest and the fastest run: {words}.")
+                        "Difference between the slowest and the fastest run: "
+                        + _listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines))
 
 
 # Half precision
@@ -498,9 +582,18 @@ def half_precision(record: dict) -> Picture:
                         f"Mean latency: {listed}.")
 
 
-def _measured(record: dict) -> dict[str, str]:
-    """Series name and display name of each engine that ran."""
-    return {row["series"]: row["engine"] for row in record["measurements"]["engines"] if "series" in row}
+def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, float]]:
+    """Series name to display name, and to median (µs), of each engine that ran, the fastest first."""
+    names = {row["series"]: latency.name(row) for row in record["measurements"]["engines"]
+             if "series" in row and not row.get("variant")}
+    medians = {name: float(np.median(series[name])) / 1e3 for name in names}
+    order = sorted(names, key=medians.get)
+    return {name: names[name] for name in order}, {name: medians[name] for name in order}
+
+
+def _with_interval(found: tuple[float, stats.Interval], digits: int = 0) -> str:
+    value, (low, high) = found
+    return f"{value:,.{digits}f} ({low:,.{digits}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:,.{digits}f})"
 
 
 def _range_us(series: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[float, float]:

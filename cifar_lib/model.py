@@ -1,8 +1,6 @@
 """The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -114,21 +112,6 @@ def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
     network = ResNet9([state[layer].shape[0] for layer in layers])
     network.load_state_dict(state)
     return network.eval()
-
-
-def save_torchscript(program: torch.jit.ScriptModule, path: Path) -> None:
-    """Write `program` for `torch.jit.load`, the same bytes for the same program and weights.
-
-    PyTorch adds, for its error messages, where in Python each operation was traced: paths of this machine, which would
-    give the file another hash in every folder. They are left out, and with them the id made from them.
-    """
-    whole = io.BytesIO()
-    torch.jit.save(program, whole)
-    with zipfile.ZipFile(whole) as read, zipfile.ZipFile(path, "w") as written:
-        for entry in read.infolist():
-            content = read.read(entry)
-            if not entry.filename.endswith((".debug_pkl", "/serialization_id")):
-                written.writestr(entry, content)
 
 
 def sha256(path: Path) -> str:

@@ -39,6 +39,19 @@ def table(frame: pd.DataFrame, label: str) -> HTML:
                 f"</tr></thead><tbody>{body}</tbody></table></div>")
 
 
+def steadiness(doubts: Sequence[str]) -> HTML:
+    """A badge that says whether the machine was steady, and every reason to doubt it."""
+    kind, word = ("not-reproduced", "shaky") if doubts else ("reproduced", "steady")
+    reasons = "".join(f"<li>{html.escape(doubt[0].upper() + doubt[1:])}.</li>" for doubt in doubts)
+    return HTML(f'<p>The measurement looks <span class="verdict {kind}">{word}</span></p>'
+                + (f"<ul>{reasons}</ul>" if doubts else ""))
+
+
+def sentences(found: Sequence[str]) -> HTML:
+    """A list, a sentence an item."""
+    return HTML("<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in found) + "</ul>")
+
+
 def facts(record: dict) -> HTML:
     """One line: on what and when a record was measured, and with which versions and commit."""
     environment, versions = record["environment"], record["environment"]["versions"]

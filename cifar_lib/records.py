@@ -161,6 +161,11 @@ def hardware(device: str) -> str:
     return f"{_cpu()['model']}, {_cpu()['cores']} cores"
 
 
+def clock_mhz() -> list[int]:
+    """What each core's clock runs at now, as the system tells it."""
+    return [round(float(mhz)) for mhz in re.findall(r"cpu MHz\s*:\s*(\S+)", _read("/proc/cpuinfo"))]
+
+
 def _cpu() -> dict:
     info = _read("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info)
@@ -171,7 +176,7 @@ def _cpu() -> dict:
         "model": model[1].strip() if model else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "features": [name for name in wanted if flags and name in flags[1].split()],
-        "mhz": [round(float(mhz)) for mhz in re.findall(r"cpu MHz\s*:\s*(\S+)", info)],
+        "mhz": clock_mhz(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }

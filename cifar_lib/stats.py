@@ -1,18 +1,21 @@
 """The statistics of the report: quantiles, and 95% intervals that name what varies."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from scipy import stats
+import ruptures
+from scipy import ndimage, signal, stats
 
 CONFIDENCE = 0.95
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 Interval = tuple[float, float]
 
 
 def summary(ns: np.ndarray) -> dict[str, float]:
     """Mean, quantiles and maximum of a run's latencies, in the unit of `ns`."""
-    p50, p90, p99 = np.quantile(ns, [0.5, 0.9, 0.99])
-    return {"mean": float(ns.mean()), "p50": float(p50), "p90": float(p90), "p99": float(p99), "max": float(ns.max())}
+    found = {name: float(value) for name, value in zip(QUANTILES, np.quantile(ns, list(QUANTILES.values())))}
+    return {"mean": float(ns.mean()), **found, "max": float(ns.max())}
 
 
 def standard_error(ns: np.ndarray, blocks: int = 20) -> float:
@@ -34,6 +37,95 @@ def range_noise(standard_errors: Sequence[float], blocks: int = 20) -> float:
     runs = len(standard_errors)
     pooled = np.sqrt(np.mean(np.square(standard_errors)))
     return float(pooled * stats.studentized_range.ppf(CONFIDENCE, runs, runs * (blocks - 1)))
+
+
+def quantile_interval(ns: np.ndarray, quantile: float, blocks: int = 20) -> Interval:
+    """Interval of a quantile of one run, in the unit of `ns`.
+
+    The share of images below the quantile has a standard error, from `blocks` stretches of the run because neighbouring
+    images are not independent; the interval lies between the quantiles that many shares away (Woodruff, 1952, with batch
+    means). It wants ten images at least beyond the quantile.
+    """
+    below = ns <= np.quantile(ns, quantile)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, blocks - 1) * standard_error(below, blocks)
+    low, high = np.quantile(ns, [max(0.0, quantile - half), min(1.0, quantile + half)])
+    return float(low), float(high)
+
+
+def outliers(ns: np.ndarray) -> dict[str, int]:
+    """How many images lie outside of Tukey's fences, 1.5 (mild) and 3 (severe) interquartile ranges from the quartiles."""
+    first, third = np.quantile(ns, [0.25, 0.75])
+    spread = third - first
+    severe_low, severe_high = ns < first - 3 * spread, ns > third + 3 * spread
+    return {
+        "low_severe": int(severe_low.sum()),
+        "low_mild": int((ns < first - 1.5 * spread).sum() - severe_low.sum()),
+        "high_mild": int((ns > third + 1.5 * spread).sum() - severe_high.sum()),
+        "high_severe": int(severe_high.sum()),
+    }
+
+
+def level_changes(ns: np.ndarray, block: int = 20) -> list[int]:
+    """The images at which the latency steps to another level, to within `block` images.
+
+    Changes of the mean of the logarithm are sought in the medians of blocks of images (optimal partitioning; Killick,
+    Fearnhead and Eckley, 2012), which a few slow images do not move. The noise comes from neighbouring blocks. A step
+    must be worth ten times the logarithm of the number of blocks, more than the three of the usual criterion, because
+    neighbours are not independent.
+    """
+    blocks = len(ns) // block
+    if blocks < 4:
+        return []
+    levels = np.log(np.median(ns[: blocks * block].reshape(blocks, block), axis=1))
+    noise = np.median(np.abs(np.diff(levels))) / 0.6745 / np.sqrt(2)  # 0.6745: the normal distribution's 75% quantile
+    if noise == 0:  # the clock's steps are larger than what changes
+        return []
+    found = ruptures.KernelCPD(kernel="linear", min_size=2).fit_predict(levels / noise, pen=10 * np.log(blocks))
+    return [block * int(change) for change in found[:-1]]
+
+
+def warmup(ns: np.ndarray, least: float = 0.02) -> int:
+    """How many images pass until the latency has settled: the first levels that lie above all that follows.
+
+    `least` is the share by which a level must be above the median of the rest. Later steps are drift, not warm-up.
+    """
+    needed = 0
+    for start, end in pairwise([0, *level_changes(ns)]):
+        if np.median(ns[start:end]) <= (1 + least) * np.median(ns[end:]):
+            break
+        needed = end
+    return needed
+
+
+def modes(ns: np.ndarray) -> list[float]:
+    """Where latencies crowd, in the unit of `ns`, fastest first: one number where there is a single mode.
+
+    Peaks of the smoothed histogram of the logarithm (kernel density estimate, Silverman's bandwidth), of at least a
+    tenth of the highest peak's height and with a valley before the next at least that deep.
+    """
+    logs = np.log(ns)
+    low, high = np.quantile(logs, [0.005, 0.995])
+    first, third = np.quantile(logs, [0.25, 0.75])
+    width = 0.9 * min(logs.std(), (third - first) / 1.349) * len(logs) ** -0.2
+    if width <= 0 or high <= low:
+        return [float(np.median(ns))]
+    step = width / 8
+    bins = np.arange(low - 4 * width, high + 5 * width, step)
+    counts, _ = np.histogram(logs, bins)
+    density = ndimage.gaussian_filter1d(counts.astype(float), width / step, mode="constant")
+    peaks, _ = signal.find_peaks(density, prominence=0.1 * density.max())
+    return [float(np.exp((bins[peak] + bins[peak + 1]) / 2)) for peak in peaks]
+
+
+def association(group: np.ndarray, other: np.ndarray) -> float:
+    """Cramér's V of two labellings of the same items, 0 (unrelated) to 1, corrected for chance (Bergsma, 2013)."""
+    table = np.array([[np.sum((group == one) & (other == two)) for two in np.unique(other)] for one in np.unique(group)])
+    if min(table.shape) < 2:
+        return 0.0
+    total, (rows, columns) = table.sum(), table.shape
+    phi = stats.chi2_contingency(table, correction=False).statistic / total - (rows - 1) * (columns - 1) / (total - 1)
+    rows, columns = rows - (rows - 1) ** 2 / (total - 1), columns - (columns - 1) ** 2 / (total - 1)
+    return float(np.sqrt(max(0.0, phi) / (min(rows, columns) - 1)))
 
 
 def mean_interval(values: Sequence[float]) -> Interval:

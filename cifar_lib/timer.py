@@ -25,9 +25,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cifar_lib import InputError, data, stats
-from cifar_lib.engines import ENGINES, PRECISIONS
+from cifar_lib import InputError, data, loadgen, model, records, stats
+from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Setup, load_torchscript
 
+IMAGES_WITH_LOGITS = 200  # the first ones, which is enough to see how far an engine's logits are off
+AGAIN = "again"  # the same engine as if it were another one: what is found between the two is noise
+ONE_IMAGE = "one-image"  # the first image over and over: shows whether caching flatters (as MLPerf's TEST04 does)
+LOADGEN = "loadgen"  # in turns with MLPerf's LoadGen
+ROUNDS = 9  # of ours and LoadGen's in turns
 LOCK = Path(tempfile.gettempdir()) / "cifar_lib_timer.lock"
 
 
@@ -38,13 +43,17 @@ class Job:
     engine: str
     precision: str
     device: str
-    threads: int  # of PyTorch; 0 leaves its default
+    threads: int  # of the CPU; 0 leaves the engine's default
     images: int
     warmup: int
+    variant: str = ""  # AGAIN, ONE_IMAGE, LOADGEN, or the usual measurement
 
     @property
     def series(self) -> str:
-        return f"{self.engine}-{self.precision}"
+        return "-".join(part for part in (self.engine, self.precision, self.variant) if part)
+
+    def setup(self, exported: Path, prepared: Path) -> Setup:
+        return Setup(exported, prepared, self.precision, self.device, self.threads)
 
 
 def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -64,43 +73,88 @@ def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.
     return ns, classes
 
 
-def run(job: Job, model_file: Path) -> dict[str, np.ndarray]:
-    """Load the engine, warm it up and time it, in this process. All times in ns."""
-    if job.threads:
-        torch.set_num_threads(job.threads)
+def run(job: Job, setup: Setup) -> dict[str, np.ndarray]:
+    """Load the engine, warm it up and time it, in this process. All times in ns, logits those of the first images."""
     test = data.load("test").first(job.images)
     images = [image.clone() for image in data.normalise(test.images).split(1)]
+    if job.variant == ONE_IMAGE:
+        images = images[:1] * job.images
     started = time.perf_counter_ns()
-    engine = ENGINES[job.engine](model_file, job.precision, job.device)
+    engine = ENGINES[job.engine](setup)
     load_ns = time.perf_counter_ns() - started
+    if isinstance(engine, CppEngine):
+        return engine.measure(test, job.warmup)
     warmup_ns, _ = time_images(engine.classify, (images * (job.warmup // len(images) + 1))[: job.warmup])
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     ns, classes = time_images(engine.classify, images)
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
-    return {"ns": ns, "classes": classes, "warmup_ns": warmup_ns, "load_ns": load_ns, "involuntary_switches": switches}
+    logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True)
+              for image in images[:IMAGES_WITH_LOGITS]]
+    return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns, "load_ns": load_ns,
+            "involuntary_switches": switches}
 
 
-def measure(jobs: Sequence[Job], runs: int, model_file: Path, seed: int = 0) -> tuple[list[dict], dict[str, np.ndarray]]:
+def in_turns(job: Job, setup: Setup) -> dict[str, np.ndarray]:
+    """The 90% quantile (ns) of each of ROUNDS by our timer (`ours_ns`) and by LoadGen (`loadgen_ns`), in this process."""
+    engine = ENGINES[job.engine](setup)
+    images = [image.clone() for image in data.normalise(data.load("test").first(job.images).images).split(1)]
+    time_images(engine.classify, (images * (job.warmup // len(images) + 1))[: job.warmup])
+    found = {"ours_ns": [], "loadgen_ns": []}
+    for number in range(ROUNDS):
+        for which in sorted(found, reverse=bool(number % 2)):
+            found[which].append(
+                loadgen.single_stream(engine.classify, images) if which == "loadgen_ns"
+                else np.quantile(time_images(engine.classify, images)[0], loadgen.QUANTILE))
+    return {which: np.array(values) for which, values in found.items()}
+
+
+def cross_check(job: Job, exported: Path) -> dict:
+    """What `in_turns` finds in a fresh process, and the median of the ratios of its rounds; or the `reason` why not."""
+    told = {"engine": job.engine, "images": job.images, "quantile": loadgen.QUANTILE}
+    with _alone_on_this_machine(), tempfile.TemporaryDirectory() as prepared:
+        try:
+            found = _in_fresh_process(job, job.setup(exported, Path(prepared)))
+        except InputError as error:
+            return {**told, "reason": str(error)}
+    ours, theirs = found["ours_ns"], found["loadgen_ns"]
+    return {**told, "ours_ns": ours.tolist(), "loadgen_ns": theirs.tolist(), "ratio": float(np.median(ours / theirs))}
+
+
+def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Run every job `runs` times, each in a fresh process, in rounds that shuffle the jobs' order.
 
-    Returns a row for each job (what the record keeps) and the raw series: `<engine>-<precision>` (ns, int64 runs×images)
-    and the same name with `-classes`. A job that cannot run here is a row with its `reason`.
+    `exported` is the folder of 2_export's files. Returns a row for each job (what the record keeps) and the raw series:
+    `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot run here is a row
+    with its `reason`.
     """
     results: dict[Job, list] = {job: [] for job in jobs}
     failed: dict[Job, str] = {}
     shuffle = random.Random(seed)
-    labels = data.load("test").labels.numpy()
-    with _alone_on_this_machine(), tqdm(total=len(jobs) * runs, unit="process") as progress:
+    test = data.load("test")
+    network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
+    exact = model.predict(network, test.first(IMAGES_WITH_LOGITS)).numpy()
+    with (
+        _alone_on_this_machine(), tempfile.TemporaryDirectory() as prepared,
+        tqdm(total=len(jobs) * runs, unit="process") as progress,
+    ):
+        setups = {job: job.setup(exported, Path(prepared)) for job in jobs}
+        for job, setup in setups.items():
+            progress.set_postfix_str(f"preparing {job.series}")
+            try:
+                ENGINES[job.engine].prepare(setup)
+            except InputError as error:
+                failed[job] = str(error)
         for _ in range(runs):
             for job in shuffle.sample(list(jobs), len(jobs)):
                 progress.set_postfix_str(f"{job.series}, {job.images:,} images")
                 if job not in failed:
                     try:
-                        results[job].append(_in_fresh_process(job, model_file))
+                        results[job].append(_in_fresh_process(job, setups[job]))
                     except InputError as error:
                         failed[job] = str(error)
                 progress.update()
-    rows = [{**asdict(job), "reason": failed[job]} if job in failed else _row(job, results[job], labels) for job in jobs]
+        rows = [{**asdict(job), "reason": failed[job]} if job in failed
+                else _row(job, setups[job], results[job], test.labels.numpy(), exact) for job in jobs]
     series = {}
     for job in jobs:
         if job not in failed:
@@ -109,38 +163,72 @@ def measure(jobs: Sequence[Job], runs: int, model_file: Path, seed: int = 0) -> 
     return rows, series
 
 
-def _row(job: Job, results: list[dict], labels: np.ndarray) -> dict:
-    right = [result["classes"] == labels[: job.images] for result in results]
+def _row(job: Job, setup: Setup, results: list[dict], labels: np.ndarray, exact: np.ndarray) -> dict:
+    engine, taken = ENGINES[job.engine], labels[: job.images]
+    if job.variant == ONE_IMAGE:
+        taken, exact = np.repeat(labels[:1], job.images), np.repeat(exact[:1], len(exact), axis=0)
+    right = [result["classes"] == taken for result in results]
     return {
         **asdict(job),
-        "settings": ENGINES[job.engine].settings,
+        "version": engine.version(),
+        "settings": engine.settings,
+        "file_bytes": engine.model_file(setup).stat().st_size,
         "series": job.series,
         "accuracy": 100 * float(np.mean(right)),  # of the predictions made while timed
+        "largest_logit_error": max(float(np.abs(result["logits"] - exact[: job.images]).max()) for result in results),
         "runs": [
             {
                 **{f"{name}_ns": value for name, value in stats.summary(result["ns"]).items()},
+                "p50_interval_ns": stats.quantile_interval(result["ns"], 0.5),
                 "mean_standard_error_ns": stats.standard_error(result["ns"]),
-                "first_image_ns": int(result["warmup_ns"][0] if job.warmup else result["ns"][0]),
+                "first_image_ns": int([*result["warmup_ns"], *result["ns"]][0]),
                 "load_ns": int(result["load_ns"]),
+                # of all images from the very first one
+                "warmup_images": stats.warmup(np.concatenate([result["warmup_ns"], result["ns"]])),
+                "level_changes": stats.level_changes(result["ns"]),
+                "outliers": stats.outliers(result["ns"]),
                 "involuntary_switches": int(result["involuntary_switches"]),
+                "steal_share": result["steal_share"],
+                "mhz": result["mhz"],
             }
             for result in results
         ],
     }
 
 
-def _in_fresh_process(job: Job, model_file: Path) -> dict[str, np.ndarray]:
+def _in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
+    steal, total = _steal_and_total_jiffies()
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "result.npz"
         process = subprocess.run(
-            [sys.executable, "-m", "cifar_lib.timer", json.dumps(asdict(job)), str(model_file), str(output)],
+            [sys.executable, "-m", "cifar_lib.timer", json.dumps(asdict(job)), setup.exported, setup.prepared, output],
             env={**os.environ, "CIFAR10_DIR": _data_for_child()}, capture_output=True, text=True,
         )
         if process.returncode:
             lines = process.stderr.strip().splitlines()
             raise InputError(lines[-1] if lines else f"the process ended with status {process.returncode}.")
         with np.load(output) as result:
-            return dict(result)
+            found = dict(result)
+    steal_after, total_after = _steal_and_total_jiffies()
+    share = (steal_after - steal) / max(1, total_after - total)
+    return {**found, "steal_share": share, "mhz": records.clock_mhz()}
+
+
+def _steal_and_total_jiffies() -> tuple[int, int]:
+    """Time that the machine's host gave to others, and all time, summed over the cores (proc(5), /proc/stat)."""
+    try:
+        counts = [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return counts[7], sum(counts)
+
+
+def clock() -> dict:
+    """The clock of `time_images`: its name, smallest step (ns) and what reading it costs (ns, median)."""
+    readings = np.array([time.perf_counter_ns() for _ in range(100_000)])
+    steps = np.diff(readings)
+    return {"name": time.get_clock_info("perf_counter").implementation, "step_ns": int(steps[steps > 0].min()),
+            "cost_ns": float(np.median(steps))}
 
 
 def _data_for_child() -> str:
@@ -171,11 +259,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cifar_lib.timer", description=run.__doc__)
     parser.add_argument("job", help=f"JSON object with {', '.join(Job.__dataclass_fields__)}; "
                                     f"engines: {', '.join(ENGINES)}; precisions: {', '.join(PRECISIONS)}")
-    parser.add_argument("model_file", type=Path)
+    parser.add_argument("exported", type=Path, help="folder of 2_export's files")
+    parser.add_argument("prepared", type=Path, help="folder of what the engine prepared from them")
     parser.add_argument("output", type=Path, help=".npz file for the times (ns) and the classes")
     arguments = parser.parse_args()
+    job = Job(**json.loads(arguments.job))
+    setup = job.setup(arguments.exported, arguments.prepared)
     try:
-        np.savez(arguments.output, **run(Job(**json.loads(arguments.job)), arguments.model_file))
+        ENGINES[job.engine].prepare(setup)  # done already, except where this is called by hand
+        np.savez(arguments.output, **(in_turns if job.variant == LOADGEN else run)(job, setup))
     except InputError as error:
         sys.exit(str(error))
 

@@ -170,7 +170,7 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
 
 
 def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
-    found, row = _engine_row(evidence, claim["engine"])
+    found, row = _engine_row(evidence, claim["engines"])
     if not row:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = [run["mean_ns"] / 1e3 for run in row["runs"]]
@@ -183,12 +183,12 @@ def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
         return _not_run(f"other hardware: it takes {wanted}", found, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
     verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    return Judgement(verdict, f"mean of {len(means)} runs with {claim['engine']}, against {limit:,.0f} µs", ours, [found])
+    return Judgement(verdict, f"mean of {len(means)} runs with {row['engine']}, against {limit:,.0f} µs", ours, [found])
 
 
 def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than noise makes of it."""
-    found, row = _engine_row(evidence, claim["engine"])
+    found, row = _engine_row(evidence, claim["engines"])
     if not row:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = np.array([run["mean_ns"] for run in row["runs"]])
@@ -197,9 +197,10 @@ def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     ours = f"{np.ptp(means) / 1e3:,.1f} µs of {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
     runs, images = len(means), row["images"]
     if spread - noise > claim["share"]:
-        reason = f"{runs} runs of {images:,} images are further apart than {claim['share']:.2%} and their own noise allow"
+        reason = (f"{runs} runs of {images:,} images with {row['engine']} are further apart than {claim['share']:.2%} and "
+                  f"their own noise allow")
         return Judgement(NOT_REPRODUCED, reason, ours, [found])
-    reason = f"{runs} runs of {images:,} images, against {claim['share']:.2%}"
+    reason = f"{runs} runs of {images:,} images with {row['engine']}, against {claim['share']:.2%}"
     if runs < claim["runs"] or images < claim["images"]:
         wanted = f"{claim['runs']} of {claim['images']:,}"
         return _not_run(f"too short a profile to tell: {runs} runs of {images:,} images instead of {wanted}", found, ours)
@@ -297,12 +298,14 @@ def _missing(protocols: Sequence[dict], training: Found) -> str:
     return ""
 
 
-def _engine_row(evidence: Evidence, engine: str) -> tuple[Found | None, dict | None]:
+def _engine_row(evidence: Evidence, engines: Sequence[str]) -> tuple[Found | None, dict | None]:
+    """The latency record, and in it the row of the first of `engines` that ran."""
     if not evidence["latency"]:
         return None, None
     found = evidence["latency"][0]
-    rows = [row for row in found.measured["engines"] if row["engine"] == engine and "runs" in row]
-    return found, rows[0] if rows else None
+    ran = [row for engine in engines for row in found.measured["engines"]
+           if row["engine"] == engine and "runs" in row and not row.get("variant")]
+    return found, ran[0] if ran else None
 
 
 def _fits(hardware: str, environment: dict) -> bool:

@@ -1,6 +1,5 @@
 """Every engine, in every precision, gives the network's classes, and bad model files are refused."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +7,10 @@ import pytest
 import torch
 from conftest import Refused
 
-from cifar_lib.engines import ENGINES, PRECISIONS, load_torchscript, native_support
-from cifar_lib.model import ResNet9, save_torchscript
+from cifar_lib import export
+from cifar_lib.data import Split, normalise
+from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Eager, Setup, load_torchscript, native_support
+from cifar_lib.model import ResNet9
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -27,22 +28,28 @@ def tiny_network() -> ResNet9:
     return network
 
 
-def save_traced(network: torch.nn.Module, path: Path) -> Path:
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        save_torchscript(torch.jit.trace(network, torch.rand(1, 3, 32, 32)), path)
-    return path
+def export_all(network: torch.nn.Module, folder: Path) -> Path:
+    """`folder` with the three files of `network` in it."""
+    for name, write in export.FORMATS.items():
+        write(network, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_traced(tiny_network(), tmp_path_factory.mktemp("model") / "model.pt")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_all(tiny_network(), tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
 
 
 @pytest.fixture(scope="module")
 def images() -> list[torch.Tensor]:
-    """30 random images of 4×4 coloured squares, each 1×3×32×32."""
-    squares = 3 * torch.randn(30, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    return list(squares.repeat_interleave(8, 2).repeat_interleave(8, 3).split(1))
+    """30 random images of 4×4 squares in pure colours, each 1×3×32×32, normalised."""
+    squares = 255 * torch.randint(2, (30, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return list(normalise(squares.repeat_interleave(8, 2).repeat_interleave(8, 3)).split(1))
 
 
 @pytest.fixture(scope="module")
@@ -56,37 +63,51 @@ def expected(images: list[torch.Tensor]) -> list[int]:
 # ---- classes
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ENGINES)
-def test_float32_gives_the_networks_classes(
-    name: str, device: str, model_file: Path, images: list[torch.Tensor], expected: list[int]
-) -> None:
-    engine = ENGINES[name](model_file, "float32", device)
-    assert [engine.classify(image) for image in images] == expected
+def classes_of(name: str, setup: Setup, images: list[torch.Tensor]) -> list[int]:
+    """The class that an engine gives each image; `images` must be those of whole pixel values."""
+    kind = ENGINES[name]
+    kind.prepare(setup)
+    engine = kind(setup)
+    if isinstance(engine, CppEngine):
+        pixels = ((torch.cat(images) * 0.25 + 0.5) * 255).round().to(torch.uint8)
+        return engine.measure(Split(pixels, torch.zeros(len(images), dtype=torch.int64), {}), warmup=0)["classes"].tolist()
+    return [engine.classify(image) for image in images]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", ENGINES)
-def test_half_precision_gives_most_of_the_networks_classes(
-    name: str, precision: str, device: str, model_file: Path, images: list[torch.Tensor], expected: list[int]
+COMBINATIONS = [
+    pytest.param(name, precision, device, id=f"{name}, {precision}, {device}")
+    for name, engine in ENGINES.items() for precision in engine.precisions for device in DEVICES if device in engine.devices
+]
+
+
+@pytest.mark.parametrize(("name", "precision", "device"), COMBINATIONS)
+def test_an_engine_gives_the_networks_classes(
+    name: str, precision: str, device: str, exported: Path, prepared: Path, images: list[torch.Tensor], expected: list[int]
 ) -> None:
-    engine = ENGINES[name](model_file, precision, device)
-    same = sum(engine.classify(image) == right for image, right in zip(images, expected, strict=True))
-    assert same >= 25
+    found = classes_of(name, Setup(exported, prepared, precision, device), images)
+    if precision == "float32":
+        assert found == expected
+    else:
+        assert sum(one == right for one, right in zip(found, expected, strict=True)) >= 25
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_engine_computes_in_its_precision(precision: str, model_file: Path) -> None:
-    weights = list(ENGINES["eager"](model_file, precision, "cpu").network.parameters())
+def test_an_engine_computes_in_its_precision(precision: str, exported: Path) -> None:
+    weights = list(Eager(Setup(exported, exported, precision)).network.parameters())
     assert {weight.dtype for weight in weights} == {PRECISIONS[precision]}
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_classifying_leaves_the_image_as_it_was(name: str, model_file: Path, images: list[torch.Tensor]) -> None:
+@pytest.mark.parametrize("name", ["eager", "torchscript", "onnxruntime", "openvino"])
+def test_classifying_leaves_the_image_as_it_was(name: str, exported: Path, images: list[torch.Tensor]) -> None:
     before = images[0].clone()
-    ENGINES[name](model_file, "float16", "cpu").classify(images[0])
+    ENGINES[name](Setup(exported, exported)).classify(images[0])
     assert torch.equal(images[0], before)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_precision_that_an_engine_is_not_set_up_for_is_refused(name: str, exported: Path, refused: Refused) -> None:
+    with refused(name, "float16", "float32"):
+        ENGINES[name](Setup(exported, exported, "float16"))
 
 
 # ---- bad files
@@ -94,8 +115,10 @@ def test_classifying_leaves_the_image_as_it_was(name: str, model_file: Path, ima
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
-    with refused("model.pt", "2_export"):
-        ENGINES[name](tmp_path / "model.pt", "float32", "cpu")
+    setup = Setup(tmp_path, tmp_path)
+    with refused("model."):
+        ENGINES[name].prepare(setup)
+        classes_of(name, setup, [torch.zeros(1, 3, 32, 32)])
 
 
 @pytest.mark.parametrize(
@@ -104,10 +127,10 @@ def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused)
     ids=["empty", "text", "half of it", "its end missing"],
 )
 def test_a_damaged_model_is_refused(
-    damage: Callable[[bytes], bytes], model_file: Path, tmp_path: Path, refused: Refused
+    damage: Callable[[bytes], bytes], exported: Path, tmp_path: Path, refused: Refused
 ) -> None:
     path = tmp_path / "model.pt"
-    path.write_bytes(damage(model_file.read_bytes()))
+    path.write_bytes(damage((exported / "model.pt").read_bytes()))
     with refused("model.pt", "2_export"):
         load_torchscript(path)
 

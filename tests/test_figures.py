@@ -154,11 +154,13 @@ def test_the_picture_of_an_ablation_names_no_part_where_luck_explains_the_differ
 
 
 @pytest.mark.parametrize(
-    ("error", "words"), [(0.0, "logits are identical."), (2.34e-7, "logits differ by at most 2e-07 of the largest.")]
+    ("error", "words"), [(0.0, "logits are identical."), (2.34e-7, "logits differ by at most 2e-07 of the largest (b).")]
 )
 def test_export_says_how_far_logits_differ(error: float, words: str) -> None:
-    sentence = figures.export_sentence({"relative_error": error, "changed_predictions": 0, "test_images": 10_000})
-    assert sentence == f"0 of 10,000 predictions changed; {words}"
+    formats = {"a": {"relative_error": error / 2, "changed_predictions": 0, "images": 10_000},
+               "b": {"relative_error": error, "changed_predictions": 1, "images": 1_000}}
+    sentence = figures.export_sentence({"formats": formats})
+    assert sentence == f"Changed predictions: 0 of 10,000 in a and 1 of 1,000 in b; {words}"
 
 
 def test_the_originals_protocol_is_timed_by_the_largest_training_on_the_same_hardware() -> None:

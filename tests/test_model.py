@@ -1,9 +1,5 @@
 """The network is the one described, counts are those of a count by hand, and bad weights are refused."""
 
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import Refused
 
-from cifar_lib import ROOT, model
+from cifar_lib import model
 from cifar_lib.data import Split, normalise
 
 Tensors = dict[str, torch.Tensor]
@@ -129,35 +125,6 @@ def test_weights_can_be_saved_and_loaded(tmp_path: Path, widths: list[int]) -> N
     x = torch.randn(2, 3, 32, 32)
     assert not loaded.training
     assert torch.equal(loaded(x), network(x))
-
-
-TRACE = """
-import sys, torch
-from pathlib import Path
-from cifar_lib import model
-torch.manual_seed(0)
-network = model.ResNet9([2, 3, 4, 5]).eval()
-program = torch.jit.trace(network, torch.zeros(1, 3, 32, 32))
-model.save_torchscript(program, Path(sys.argv[1]))
-torch.save(network(torch.ones(1, 3, 32, 32)), sys.argv[2])
-"""
-
-
-def test_exported_program_has_the_same_bytes_wherever_it_was_traced_and_names_no_folder(tmp_path: Path) -> None:
-    files = []
-    for name in ("here", "there"):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "trace.py").write_text(TRACE)
-        command = [sys.executable, "-W", "ignore", "trace.py", "model.pt", "logits.pt"]
-        subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-        files.append(folder / "model.pt")
-    assert files[0].read_bytes() == files[1].read_bytes()
-    with zipfile.ZipFile(files[0]) as archive:
-        contents = [archive.read(name) for name in archive.namelist()]
-    assert not [content for content in contents if b"trace.py" in content or os.fsencode(ROOT) in content]
-    expected = torch.load(tmp_path / "here" / "logits.pt", weights_only=True)
-    assert torch.equal(torch.jit.load(files[0])(torch.ones(1, 3, 32, 32)), expected)
 
 
 def test_missing_weights_are_refused(tmp_path: Path, refused: Refused) -> None:

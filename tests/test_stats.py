@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import signal
 from scipy import stats as scipy_stats
 
 from cifar_lib import stats
@@ -11,10 +12,9 @@ Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 def autocorrelated(random: np.random.Generator, shape: tuple[int, int], rho: float) -> np.ndarray:
     """Series (a row each) of variance 1 in which each value is `rho` times the one before plus noise: AR(1)."""
-    values = random.normal(size=shape)
-    for step in range(1, shape[1]):
-        values[:, step] = rho * values[:, step - 1] + np.sqrt(1 - rho**2) * values[:, step]
-    return values
+    noise = random.normal(size=shape)
+    noise[:, 1:] *= np.sqrt(1 - rho**2)
+    return signal.lfilter([1], [1, -rho], noise, axis=1)
 
 
 def average_standard_error(series: np.ndarray) -> float:
@@ -23,7 +23,8 @@ def average_standard_error(series: np.ndarray) -> float:
 
 def test_summary_of_known_numbers() -> None:
     shuffled = np.random.default_rng(0).permutation(np.arange(1, 102))
-    assert stats.summary(shuffled) == pytest.approx({"mean": 51, "p50": 51, "p90": 91, "p99": 100, "max": 101})
+    expected = {"mean": 51, "p50": 51, "p90": 91, "p99": 100, "p99.9": 100.9, "max": 101}
+    assert stats.summary(shuffled) == pytest.approx(expected)
 
 
 # ---- standard error of one run
@@ -49,6 +50,104 @@ def test_standard_error_of_known_numbers() -> None:
 def test_standard_error_takes_a_length_that_blocks_do_not_divide() -> None:
     assert stats.standard_error(np.arange(101), blocks=20) > 0
     assert stats.standard_error(np.full(101, 7)) == 0
+
+
+# ---- one run: quantiles, levels, modes, outliers
+
+
+def latencies(random: np.random.Generator, images: int, rho: float = 0.5, spread: float = 0.03) -> np.ndarray:
+    """Log-normal latencies of one run around 2 ms, autocorrelated."""
+    return 2e6 * np.exp(spread * autocorrelated(random, (1, images), rho)[0])
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_the_interval_of_a_runs_quantile_covers_the_truth_95_times_in_100(rho: float, quantile: float) -> None:
+    random, truth = np.random.default_rng(0), 2e6 * np.exp(0.03 * scipy_stats.norm.ppf(quantile))
+    intervals = np.array([stats.quantile_interval(latencies(random, 4000, rho), quantile) for _ in range(400)])
+    covered = np.mean((intervals[:, 0] <= truth) & (truth <= intervals[:, 1]))
+    assert 0.92 <= covered <= 0.98
+
+
+def test_an_interval_that_took_neighbours_for_independent_would_miss_the_truth_more_often() -> None:
+    random = np.random.default_rng(0)
+    half = Z * np.sqrt(0.25 / 4000)
+    intervals = np.array([np.quantile(latencies(random, 4000, 0.9), [0.5 - half, 0.5 + half]) for _ in range(200)])
+    assert np.mean((intervals[:, 0] <= 2e6) & (intervals[:, 1] >= 2e6)) < 0.8
+
+
+def test_outliers_are_counted_by_tukeys_fences() -> None:
+    bulk = np.arange(1, 102)  # quartiles 26 and 76: fences at -49, 151 (mild) and -124, 226 (severe)
+    odd = np.array([-200, -50, 152, 160, 227])
+    counted = stats.outliers(np.concatenate([np.repeat(bulk, 1000), odd]))
+    assert counted == {"low_severe": 1, "low_mild": 1, "high_mild": 2, "high_severe": 1}
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_a_run_without_a_step_is_said_to_have_one_no_more_often_than_one_in_twenty(rho: float) -> None:
+    random = np.random.default_rng(0)
+    runs = [latencies(random, 2000, rho) for _ in range(200)]
+    assert np.mean([bool(stats.level_changes(run)) for run in runs]) <= 0.05
+    assert np.mean([stats.warmup(run) > 0 for run in runs]) <= 0.05
+
+
+def test_a_step_is_found_where_it_is() -> None:
+    random = np.random.default_rng(0)
+    for at in (300, 1000, 1700):
+        run = latencies(random, 2000)
+        run[at:] *= 1.05
+        (found,) = stats.level_changes(run)
+        assert abs(found - at) <= 40
+
+
+def test_the_warm_up_is_what_is_slower_than_all_that_follows() -> None:
+    random = np.random.default_rng(0)
+    for images in (60, 100, 400):
+        run = latencies(random, 2000)
+        run[:images] *= 1.1
+        assert abs(stats.warmup(run) - images) <= 20
+
+
+def test_a_later_step_is_no_warm_up() -> None:
+    slower, faster = latencies(np.random.default_rng(0), 2000), latencies(np.random.default_rng(0), 2000)
+    slower[1000:] *= 1.1
+    faster[:500] *= 0.9
+    assert stats.warmup(slower) == stats.warmup(faster) == 0
+
+
+def test_a_few_slow_images_are_no_step() -> None:
+    run = latencies(np.random.default_rng(0), 2000)
+    run[500:506] *= 20
+    assert stats.level_changes(run) == [] and stats.warmup(run) == 0
+
+
+def test_a_constant_series_and_a_short_one_have_neither_steps_nor_a_second_mode() -> None:
+    for ns in (np.full(1000, 7), np.full(5, 7)):
+        assert stats.level_changes(ns) == [] and stats.warmup(ns) == 0 and stats.modes(ns) == [7.0]
+
+
+def test_one_mode_is_taken_for_more_no_more_often_than_one_in_twenty() -> None:
+    random = np.random.default_rng(0)
+    single = [latencies(random, images) for images in (500, 2000) for _ in range(100)]
+    skewed = [2e6 + random.exponential(1e5, 2000) + random.normal(0, 2e4, 2000) for _ in range(100)]
+    assert np.mean([len(stats.modes(run)) > 1 for run in single]) <= 0.05
+    assert np.mean([len(stats.modes(run)) > 1 for run in skewed]) <= 0.05
+
+
+def test_two_modes_are_found_where_they_are() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        run = latencies(random, 2000, spread=0.01)
+        run[random.random(2000) < 0.3] *= 1.06
+        assert stats.modes(run) == pytest.approx([2e6, 2.12e6], rel=0.01)
+
+
+def test_association_is_none_of_unrelated_and_whole_of_equal_labels() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=2000)
+    assert stats.association(labels, labels) == pytest.approx(1, abs=0.01)
+    assert stats.association(labels, random.integers(10, size=2000)) < 0.08
+    assert stats.association(labels, np.zeros(2000)) == 0
 
 
 # ---- range of several runs
@@ -83,6 +182,46 @@ def test_mean_interval_covers_the_mean_95_times_in_100() -> None:
     intervals = np.array([stats.mean_interval(draw) for draw in draws])
     covered = np.mean((intervals[:, 0] < 828) & (intervals[:, 1] > 828))
     assert 0.93 < covered < 0.97
+
+
+# ---- engines, by their runs
+
+
+def runs_of_an_engine(random: np.random.Generator, times: float = 1.0, rounds: np.ndarray | None = None) -> np.ndarray:
+    """Ten runs×400 images: a run's level has a spread of 1% of its own, beside what its round shares (3%)."""
+    shared = random.normal(0, 0.03, 10) if rounds is None else rounds
+    levels = np.exp(shared + random.normal(0, 0.01, 10))
+    noise = np.exp(0.03 * autocorrelated(random, (10, 400), 0.5))
+    return times * 2e6 * levels[:, None] * noise
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
+def test_the_interval_of_an_engines_quantile_covers_the_truth_95_times_in_100(quantile: float) -> None:
+    random = np.random.default_rng(0)
+    found = np.array([np.quantile(runs_of_an_engine(random), quantile, axis=1) for _ in range(600)])
+    intervals, truth = np.array([stats.mean_interval(one) for one in found]), found.mean()
+    covered = np.mean((intervals[:, 0] <= truth) & (truth <= intervals[:, 1]))
+    assert 0.93 <= covered <= 0.97
+
+
+def compared(random: np.random.Generator, times: float) -> stats.Interval:
+    """The interval of the ratio of two engines, measured in the same rounds, the second `times` as slow as the first."""
+    rounds = random.normal(0, 0.03, 10)
+    first, second = (np.median(runs_of_an_engine(random, factor, rounds), axis=1) for factor in (1.0, times))
+    return stats.ratio_interval(second, first)[1]
+
+
+def test_two_identical_engines_are_called_different_in_no_more_than_5_of_100_comparisons() -> None:
+    random = np.random.default_rng(0)
+    intervals = np.array([compared(random, 1.0) for _ in range(1000)])
+    different = np.mean((intervals[:, 0] > 1) | (intervals[:, 1] < 1))
+    assert 0.03 <= different <= 0.065  # 5% and the noise of a thousand comparisons
+
+
+def test_a_slowdown_of_2_percent_is_found_in_at_least_95_of_100_comparisons() -> None:
+    random = np.random.default_rng(0)
+    intervals = np.array([compared(random, 1.02) for _ in range(500)])
+    assert np.mean(intervals[:, 0] > 1) >= 0.95
 
 
 # ---- ratio

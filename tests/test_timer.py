@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import Refused
-from test_engines import save_traced, tiny_network
+from test_engines import export_all, tiny_network
 
-from cifar_lib import InputError, data, model, timer
+from cifar_lib import InputError, cpp, data, export, model, timer
+from cifar_lib.engines import Setup
 from cifar_lib.timer import Job, time_images
 
-EAGER, TORCHSCRIPT = (Job(engine, "float32", "cpu", threads=1, images=100, warmup=5) for engine in ("eager", "torchscript"))
+EAGER, TORCHSCRIPT, CPP = (Job(engine, "float32", "cpu", threads=1, images=100, warmup=5)
+                          for engine in ("eager", "torchscript", "torchscript-cpp"))
 ON_A_GPU = Job("eager", "float16", "cuda", threads=1, images=100, warmup=5)
 RUNS = 2
 
@@ -97,8 +99,9 @@ Measured = tuple[list[dict], dict[str, np.ndarray], list[int]]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Rows, series, and the process ids of a comparison of three jobs on stand-in data; the third needs a GPU."""
+    """Rows, series, and the process ids of a comparison of four jobs on stand-in data; the last needs a GPU."""
     folder, pids = tmp_path_factory.mktemp("timer"), []
+    cpp.build()  # its compiler's processes are not counted
 
     class Noted(subprocess.Popen):
         def __init__(self, *arguments, **keywords) -> None:
@@ -110,7 +113,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
         patch.setattr(timer, "LOCK", folder / "lock")
         patch.setattr(subprocess, "Popen", Noted)
         data.find.cache_clear()
-        rows, series = timer.measure([EAGER, TORCHSCRIPT, ON_A_GPU], RUNS, save_traced(tiny_network(), folder / "model.pt"))
+        rows, series = timer.measure([EAGER, TORCHSCRIPT, CPP, ON_A_GPU], RUNS, export_all(tiny_network(), folder))
     return rows, series, pids
 
 
@@ -123,7 +126,7 @@ def first_images(monkeypatch: pytest.MonkeyPatch) -> data.Split:
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")
 
 
-@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT], ids=lambda job: job.engine)
+@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT, CPP], ids=lambda job: job.engine)
 def test_series_hold_every_image_of_every_run(measured: Measured, job: Job) -> None:
     _, series, _ = measured
     assert series[job.series].shape == series[f"{job.series}-classes"].shape == (RUNS, job.images)
@@ -131,7 +134,7 @@ def test_series_hold_every_image_of_every_run(measured: Measured, job: Job) -> N
     assert (series[job.series] > 0).all()
 
 
-@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT], ids=lambda job: job.engine)
+@pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT, CPP], ids=lambda job: job.engine)
 def test_kept_classes_are_the_networks(measured: Measured, first_images: data.Split, job: Job) -> None:
     expected = model.predict(tiny_network(), first_images).argmax(1).numpy()
     assert len(set(expected)) > 1
@@ -139,7 +142,7 @@ def test_kept_classes_are_the_networks(measured: Measured, first_images: data.Sp
         assert np.array_equal(classes, expected)
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["eager", "torchscript"])
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["eager", "torchscript", "torchscript-cpp"])
 def test_a_row_follows_from_the_series(measured: Measured, first_images: data.Split, number: int) -> None:
     rows, series, _ = measured
     row, ns = rows[number], series[rows[number]["series"]]
@@ -150,7 +153,7 @@ def test_a_row_follows_from_the_series(measured: Measured, first_images: data.Sp
 
 
 def test_rows_are_in_the_order_of_the_jobs_and_say_what_was_run(measured: Measured) -> None:
-    for row, job in zip(measured[0], [EAGER, TORCHSCRIPT, ON_A_GPU], strict=True):
+    for row, job in zip(measured[0], [EAGER, TORCHSCRIPT, CPP, ON_A_GPU], strict=True):
         assert row.items() >= {"engine": job.engine, "precision": job.precision, "device": job.device, "threads": 1,
                                "images": 100, "warmup": 5}.items()
 
@@ -164,21 +167,21 @@ def test_every_run_is_a_process_of_its_own(measured: Measured) -> None:
 @needs_no_gpu
 def test_an_engine_that_cannot_run_is_a_row_with_its_reason(measured: Measured) -> None:
     rows, series, _ = measured
-    assert "cuda" in rows[2]["reason"].lower() or "nvidia" in rows[2]["reason"].lower()
-    assert "runs" not in rows[2]
+    assert "cuda" in rows[3]["reason"].lower() or "nvidia" in rows[3]["reason"].lower()
+    assert "runs" not in rows[3]
     assert ON_A_GPU.series not in series
 
 
 @needs_no_gpu
 def test_an_engine_that_cannot_run_leaves_the_others_whole(measured: Measured) -> None:
-    for row in measured[0][:2]:
+    for row in measured[0][:3]:
         assert "reason" not in row
         assert len(row["runs"]) == RUNS
 
 
 @needs_no_gpu
 def test_an_engine_that_cannot_run_is_tried_once(measured: Measured) -> None:
-    assert len(measured[2]) == 2 * RUNS + 1
+    assert len(measured[2]) == 3 * RUNS + 1
 
 
 # ---- the rounds, without the processes
@@ -189,15 +192,16 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     """The jobs in the order in which they ran, with nothing measured behind them."""
     order = []
 
-    def pretend(job: Job, model_file: Path) -> dict[str, np.ndarray]:
+    def pretend(job: Job, setup: Setup) -> dict[str, np.ndarray]:
         order.append(job)
         if job.device == "cuda" and len(order) > 3:
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 1000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
-                "load_ns": np.array(3), "involuntary_switches": np.array(0)}
+                "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0)}
 
-    labels = torch.zeros(10_000, dtype=torch.int64)
-    monkeypatch.setattr(data, "load", lambda _: data.Split(torch.zeros(0), labels, {"dataset": data.STAND_IN}))
+    nothing = data.Split(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.zeros(100, dtype=torch.int64), {})
+    monkeypatch.setattr(data, "load", lambda _: nothing)
+    export.torchscript(tiny_network(), tmp_path / "model.pt")
     monkeypatch.setattr(timer, "_in_fresh_process", pretend)
     monkeypatch.setattr(timer, "LOCK", tmp_path / "lock")
     return order

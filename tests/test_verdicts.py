@@ -54,18 +54,18 @@ def training(accuracy: float = 94.5, epochs: int = 150, train_images: int = 50_0
 def export(accuracy: float = 94.53, test_images: int = 10_000, parameters: int = PARAMETERS, theirs: int = 6_573_120) -> dict:
     return {
         "accuracy": accuracy, "correct": round(accuracy * test_images / 100), "test_images": test_images,
-        "parameters": parameters, "cifar10_fast_parameters": theirs, "weights_sha256": "f00d", "model_sha256": "beef",
+        "parameters": parameters, "cifar10_fast_parameters": theirs, "weights_sha256": "f00d",
     }
 
 
 def latency(*means_us: float, images: int = 10_000, error_us: float = 0.1, engine: str = "torchscript") -> dict:
     runs = [{"mean_ns": 1e3 * mean, "mean_standard_error_ns": 1e3 * error_us} for mean in means_us]
-    return {"model_sha256": "beef", "engines": [{"engine": engine, "images": images, "runs": runs}]}
+    return {"engines": [{"engine": engine, "images": images, "runs": runs}]}
 
 
 def half_precision(ratio: float, low: float, high: float, runs: int = 3) -> dict:
     row = {"precision": "float16", "support": "native", "ratio": ratio, "ratio_interval": [low, high], "runs": [{}] * runs}
-    return {"model_sha256": "beef", "precisions": [{"precision": "float32", "support": "native"}, row]}
+    return {"precisions": [{"precision": "float32", "support": "native"}, row]}
 
 
 def judged(claim: str, run: str = RUN) -> dict:
@@ -306,9 +306,21 @@ def test_latency_on_other_hardware_is_shown_though_not_judged(write: Write) -> N
     assert "hardware" in found["reason"]
 
 
-def test_latency_is_that_of_torchscript(write: Write) -> None:
+@pytest.mark.parametrize(("cpp", "ours"), [([900, 901, 902], "901.0"), ([], "821.0")], ids=["C++ ran", "C++ did not run"])
+def test_latency_is_that_of_torchscript_in_cpp_or_else_in_python(write: Write, cpp: list[float], ours: str) -> None:
     measured = latency(2_000, 2_001, 2_002, engine="eager")
     measured["engines"] += latency(820, 821, 822)["engines"]
+    if cpp:
+        measured["engines"] += latency(*cpp, engine="torchscript-cpp")["engines"]
+    else:
+        measured["engines"].append({"engine": "torchscript-cpp", "images": 10_000, "reason": "no C++ compiler was found"})
+    write("latency", measured, gpu=P100)
+    assert judged("latency-p100")["ours"].startswith(f"{ours} µs (")
+
+
+def test_the_variants_of_an_engine_are_not_judged(write: Write) -> None:
+    measured = latency(820, 821, 822)
+    measured["engines"] += [{**row, "variant": "one-image"} for row in latency(100, 100, 100)["engines"]]
     write("latency", measured, gpu=P100)
     assert judged("latency-p100")["ours"].startswith("821.0 µs (")
 
@@ -316,7 +328,7 @@ def test_latency_is_that_of_torchscript(write: Write) -> None:
 @pytest.mark.parametrize("claim", ["latency-p100", "newer-gpu", "run-spread"])
 def test_latency_claims_are_not_run_without_the_engine(write: Write, claim: str) -> None:
     rows = [*latency(820, 821, engine="eager")["engines"], {"engine": "torchscript", "images": 10_000, "reason": "it broke"}]
-    write("latency", {"model_sha256": "beef", "engines": rows}, gpu=P100)
+    write("latency", {"engines": rows}, gpu=P100)
     assert judged(claim)["verdict"] == NOT_RUN
 
 

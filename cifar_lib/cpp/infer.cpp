@@ -1,0 +1,218 @@
+// Classifies CIFAR-10 images one at a time with an exported network, and times each of them, as the original's C++ program
+// did. `infer` without arguments says how it is used.
+//
+// Timed is what `classify` does: from a normalised float32 image in host memory to the class number there. Reading and
+// normalising stay outside; the next image starts when the last is done.
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/script.h>
+
+namespace {
+
+constexpr auto kUsage =
+    "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
+    "             [--precision float32] [--out folder]\n"
+    "\n"
+    "--model      a TorchScript program (.pt) or an AOTInductor package (.pt2)\n"
+    "--data       CIFAR-10's binary format: one byte of label and 3,072 of pixels an image\n"
+    "--warmup     images classified before timing starts\n"
+    "--threads    CPU threads of PyTorch (0 leaves its default)\n"
+    "--device     cpu or cuda\n"
+    "--precision  float32, float16 or bfloat16 (a package has its own)\n"
+    "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy (of the first\n"
+    "             images), load_ns.npy and involuntary_switches.npy\n";
+constexpr int64_t kPixels = 3 * 32 * 32;
+constexpr int64_t kImagesWithLogits = 200;
+
+using Clock = std::chrono::steady_clock;
+using Network = std::function<torch::Tensor(const torch::Tensor&)>;
+using Settings = std::map<std::string, std::string>;
+
+int64_t nanoseconds_since(Clock::time_point start) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+}
+
+Settings read_settings(int count, char** words) {
+    Settings settings{{"model", ""}, {"data", ""},       {"images", "10000"},      {"warmup", "0"}, {"threads", "0"},
+                      {"out", ""},   {"device", "cpu"}, {"precision", "float32"}};
+    for (int i = 1; i < count; i += 2) {
+        const std::string word = words[i];
+        if (word == "--help") {
+            std::cout << kUsage;
+            std::exit(0);
+        }
+        const std::string name = word.substr(0, 2) == "--" ? word.substr(2) : "";
+        if (!settings.count(name)) throw std::invalid_argument("unknown argument " + word + ".\n\n" + kUsage);
+        if (i + 1 == count) throw std::invalid_argument(word + " needs a value.\n\n" + kUsage);
+        settings[name] = words[i + 1];
+    }
+    for (const auto* name : {"model", "data"})
+        if (settings[name].empty()) throw std::invalid_argument(std::string("--") + name + " is needed.\n\n" + kUsage);
+    return settings;
+}
+
+int64_t number(const Settings& settings, const std::string& name, int64_t least) {
+    const auto& text = settings.at(name);
+    const bool digits = !text.empty() && text.size() < 10 && text.find_first_not_of("0123456789") == std::string::npos;
+    if (!digits || std::stoll(text) < least)
+        throw std::invalid_argument("--" + name + " must be a whole number of at least " + std::to_string(least) + ", not " +
+                                    text + ".");
+    return std::stoll(text);
+}
+
+torch::Dtype dtype(const std::string& precision) {
+    if (precision == "float32") return torch::kFloat32;
+    if (precision == "float16") return torch::kFloat16;
+    if (precision == "bfloat16") return torch::kBFloat16;
+    throw std::invalid_argument("--precision must be float32, float16 or bfloat16, not " + precision + ".");
+}
+
+// Normalised images (float32 1×3×32×32 each, as the network takes them) and their labels.
+struct Images {
+    std::vector<torch::Tensor> images;
+    std::vector<uint8_t> labels;
+};
+
+Images read_images(const std::string& path, int64_t count) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::invalid_argument("there is no data file at " + path + ".");
+    Images read;
+    std::vector<uint8_t> record(1 + kPixels);
+    for (int64_t i = 0; i < count; ++i) {
+        if (!file.read(reinterpret_cast<char*>(record.data()), static_cast<std::streamsize>(record.size())))
+            throw std::invalid_argument(path + " holds " + std::to_string(i) + " images, fewer than the " +
+                                        std::to_string(count) + " asked for.");
+        const auto pixels = torch::from_blob(record.data() + 1, {1, 3, 32, 32}, torch::kUInt8).to(torch::kFloat32);
+        read.images.push_back((pixels / 255 - 0.5) / 0.25);
+        read.labels.push_back(record[0]);
+    }
+    return read;
+}
+
+Network load(const std::string& path, torch::Device device, torch::Dtype precision) {
+    if (!std::filesystem::is_regular_file(path)) throw std::invalid_argument("there is no model at " + path + ".");
+    try {
+        if (path.size() > 4 && path.substr(path.size() - 4) == ".pt2") {
+            auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
+            return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
+        }
+        auto program = torch::jit::load(path, torch::kCPU);
+        program.eval();
+        program.to(device, precision);
+        for (const auto& weights : program.parameters())
+            if (weights.dim() == 4) weights.set_data(weights.contiguous(torch::MemoryFormat::ChannelsLast));
+        auto fast = std::make_shared<torch::jit::Module>(torch::jit::optimize_for_inference(program));
+        return [fast](const torch::Tensor& image) { return fast->forward({image}).toTensor(); };
+    } catch (const c10::Error& error) {
+        throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what_without_backtrace());
+    }
+}
+
+// NumPy's own format, so that Python reads the numbers as they are (numpy.lib.format, version 1.0).
+template <typename Number>
+void save(const std::filesystem::path& path, const std::string& type, const std::vector<Number>& values) {
+    std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(values.size()) + ",), }";
+    header.resize((10 + header.size() + 64) / 64 * 64 - 11, ' ');
+    header += '\n';
+    const char start[] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xff),
+                          static_cast<char>(header.size() >> 8)};
+    std::ofstream file(path, std::ios::binary);
+    file.write(start, sizeof start);
+    file << header;
+    file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Number)));
+    if (!file.flush()) throw std::runtime_error(path.string() + " cannot be written.");
+}
+
+int64_t involuntary_switches() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nivcsw;
+}
+
+void run(const Settings& settings) {
+    const c10::InferenceMode no_gradients;
+    const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
+    const auto precision = dtype(settings.at("precision"));
+    if (const auto threads = number(settings, "threads", 0)) at::set_num_threads(static_cast<int>(threads));
+    if (settings.at("device") != "cpu" && settings.at("device") != "cuda")
+        throw std::invalid_argument("--device must be cpu or cuda, not " + settings.at("device") + ".");
+    const torch::Device device(settings.at("device"));
+    const auto test = read_images(settings.at("data"), count);
+
+    const auto started = Clock::now();
+    const auto network = load(settings.at("model"), device, precision);
+    const int64_t load_ns = nanoseconds_since(started);
+
+    const auto logits = [&](const torch::Tensor& image) {
+        return network(image.to(device, precision, false, false, torch::MemoryFormat::ChannelsLast));
+    };
+    const auto classify = [&](const torch::Tensor& image) {
+        return static_cast<uint8_t>(logits(image).argmax().item<int64_t>());
+    };
+    std::vector<int64_t> warmup_ns(warmup), ns(count);
+    std::vector<uint8_t> classes(count);
+    for (int64_t i = 0; i < warmup; ++i) {
+        const auto start = Clock::now();
+        classify(test.images[i % count]);
+        warmup_ns[i] = nanoseconds_since(start);
+    }
+    const int64_t switches = involuntary_switches();
+    for (int64_t i = 0; i < count; ++i) {
+        const auto start = Clock::now();
+        const auto found = classify(test.images[i]);
+        ns[i] = nanoseconds_since(start);
+        classes[i] = found;
+    }
+    const int64_t switched = involuntary_switches() - switches;
+
+    int64_t right = 0;
+    for (int64_t i = 0; i < count; ++i) right += classes[i] == test.labels[i];
+    const double mean_ns = std::accumulate(ns.begin(), ns.end(), 0.0) / static_cast<double>(count);
+    std::cout << "accuracy: " << 100.0 * static_cast<double>(right) / static_cast<double>(count) << "%\n"
+              << "time: " << mean_ns / 1e3 << " µs per image\n";
+    if (const std::filesystem::path out = settings.at("out"); !out.empty()) {
+        std::vector<float> scores;
+        for (int64_t i = 0; i < std::min(count, kImagesWithLogits); ++i) {
+            const auto ten = logits(test.images[i]).to(torch::kCPU, torch::kFloat32).contiguous();
+            scores.insert(scores.end(), ten.data_ptr<float>(), ten.data_ptr<float>() + ten.numel());
+        }
+        std::filesystem::create_directories(out);
+        save(out / "ns.npy", "<i8", ns);
+        save(out / "warmup_ns.npy", "<i8", warmup_ns);
+        save(out / "classes.npy", "|u1", classes);
+        save(out / "logits.npy", "<f4", scores);
+        save(out / "load_ns.npy", "<i8", std::vector<int64_t>{load_ns});
+        save(out / "involuntary_switches.npy", "<i8", std::vector<int64_t>{switched});
+    }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    try {
+        run(read_settings(count, words));
+    } catch (const std::exception& error) {
+        std::cerr << error.what() << '\n';
+        return 1;
+    }
+    return 0;
+}

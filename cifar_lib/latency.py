@@ -1,0 +1,85 @@
+"""What a latency record says: the engines compared, why there may be more than one mode, and how steady the machine was.
+
+The process is the unit: a number of an engine is the mean of its runs' numbers, with Student's interval over the runs.
+Runs of the same round are neighbours in time; ratios pair them, so that what the round had in common cancels.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cifar_lib import stats
+from cifar_lib.timer import AGAIN, ONE_IMAGE
+
+BASE = "torchscript"  # the original's; the others' ratios are to it
+VARIANTS = {AGAIN: "once more, as if it were another,", ONE_IMAGE: "with one image over and over"}
+
+
+def name(row: Mapping) -> str:
+    """What to call an engine's row."""
+    return f"{row['engine']} ({VARIANTS[row['variant']]})" if row.get("variant") else row["engine"]
+
+
+def quantile(row: Mapping, which: str) -> tuple[float, stats.Interval]:
+    """A quantile ("p50", say) of a row in µs, with its interval over the runs."""
+    values = [run[f"{which}_ns"] / 1e3 for run in row["runs"]]
+    return float(np.mean(values)), stats.mean_interval(values)
+
+
+def ratio(row: Mapping, rows: list[Mapping]) -> tuple[float, stats.Interval] | None:
+    """The row's median latency over TorchScript's, with its interval; None where TorchScript did not run, or is the row."""
+    base = next((one for one in rows if one["engine"] == BASE and not one.get("variant") and "runs" in one), None)
+    if base is None or row is base:
+        return None
+    return stats.ratio_interval([run["p50_ns"] for run in row["runs"]], [run["p50_ns"] for run in base["runs"]])
+
+
+def modes(ns: np.ndarray, classes: np.ndarray) -> tuple[list[float], str]:
+    """Where an engine's latencies crowd (µs), and a sentence on what goes with it; none where there is one mode.
+
+    `ns` and `classes` are runs×images.
+    """
+    found = np.array(stats.modes(ns.ravel()))
+    if len(found) < 2:
+        return (found / 1e3).tolist(), ""
+    nearest = np.abs(np.log(ns)[..., None] - np.log(found)).argmin(-1)
+    runs, images = np.indices(ns.shape)
+    causes = {"the run": runs, "the part of the run": images * 10 // ns.shape[1], "the class": classes}
+    related = {cause: stats.association(nearest.ravel(), labels.ravel()) for cause, labels in causes.items()}
+    closest = max(related, key=related.get)
+    words = f"goes most with {closest}" if related[closest] >= 0.1 else f"goes with none of {', '.join(causes)}"
+    return (found / 1e3).tolist(), f"which mode an image falls into {words} (Cramér's V {related[closest]:.2f})"
+
+
+def doubts(record: Mapping) -> list[str]:
+    """Why the numbers might be shaky, a sentence each; none where nothing was seen."""
+    rows = [row for row in record["measurements"]["engines"] if "runs" in row]
+    runs = [(row, run) for row in rows for run in row["runs"]]
+    cpu, found = record["environment"]["cpu"], []
+    steal = max(run["steal_share"] for _, run in runs)
+    if steal > 0.01:
+        found.append(f"the host took up to {steal:.1%} of a run's time for others (steal)")
+    if cpu["load_average"][0] > 0.5:
+        found.append(f"the machine was busy when it began (load average {cpu['load_average'][0]:.1f})")
+    if cpu["governor"] not in (None, "performance"):
+        found.append(f"the clock's governor is {cpu['governor']}, not performance")
+    spreads = {name(row): np.ptp([run["p50_ns"] for run in row["runs"]]) / np.mean([run["p50_ns"] for run in row["runs"]])
+               for row in rows}
+    widest = max(spreads, key=spreads.get)
+    if spreads[widest] > 0.05:
+        found.append(f"medians of the runs of {widest} are {spreads[widest]:.0%} apart")
+    again = next((row for row in rows if row.get("variant") == AGAIN), None)
+    if again and (same := ratio(again, rows)):
+        _, (low, high) = same
+        if max(high - 1, 1 - low) > 0.02:
+            found.append(f"an engine compared with itself might differ by {max(high - 1, 1 - low):.1%}")
+    short = [row for row, run in runs if run["warmup_images"] > row["warmup"]]
+    if short:
+        found.append(f"in {len(short)} of {len(runs)} runs the latency had not settled after the warm-up")
+    stepping = sum(bool(run["level_changes"]) for _, run in runs)
+    if stepping > len(runs) / 4:
+        found.append(f"in {stepping} of {len(runs)} runs the latency steps to another level")
+    disturbed = [run["involuntary_switches"] / row["images"] for row, run in runs]
+    if np.median(disturbed) > 0.05:
+        found.append(f"half of the runs were interrupted more than {np.median(disturbed):.0%} times an image")
+    return found
