@@ -12,7 +12,7 @@ from cifar_lib import stats
 from cifar_lib.timer import AGAIN, ONE_IMAGE
 
 BASE = "torchscript"  # the original's; the others' ratios are to it
-VARIANTS = {AGAIN: "once more, as if it were another,", ONE_IMAGE: "with one image over and over"}
+VARIANTS = {AGAIN: "as if it were another engine", ONE_IMAGE: "with one image over and over"}
 
 
 def name(row: Mapping) -> str:

@@ -54,11 +54,14 @@ Evidence = dict[str, list[Found]]  # by step: "train", "export", "latency", "hal
 
 
 def gather(run: str) -> Evidence:
-    """The records of `run`, and the shipped ones for training and export where it has none of its own."""
+    """The records of `run`, with the shipped trainings, and the shipped export where it has none of its own.
+
+    A run on stand-in data borrows nothing: its page judges no accuracy.
+    """
     own, shipped = _records_of(run, THIS_RUN), _records_of(records.SHIPPED, EARLIER)
     if not any(own.values()):
         raise InputError(f"results/{run} holds no records: run the notebooks with run={run} first.")
-    if run != records.SHIPPED:
+    if run != records.SHIPPED and all(found.is_real for step in own.values() for found in step):
         own["train"] += shipped["train"]
         own["export"] = own["export"] or shipped["export"]
     return own

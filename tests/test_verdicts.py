@@ -400,9 +400,9 @@ def test_accuracy_on_stand_in_data_is_not_judged(write: Write, claim: str) -> No
 
 def test_a_stand_in_training_does_not_count_beside_a_real_one(write: Write) -> None:
     write("train/seed0", training(99.9), dataset="stand-in")
-    write("train/seed1", training(94.5, epochs=151), run=records.SHIPPED)
+    write("train/seed1", training(94.5, epochs=151))
     found = judged("accuracy-above-94")
-    assert [evidence["record"] for evidence in found["evidence"]] == ["shipped/train/seed1/record.json"]
+    assert [evidence["record"] for evidence in found["evidence"]] == ["lab/train/seed1/record.json"]
     assert found["ours"].startswith("94.50%")
 
 
@@ -420,6 +420,13 @@ def test_a_run_without_its_own_export_borrows_the_shipped_one_and_says_so(write:
     write("export", export(), run=records.SHIPPED)
     (evidence,) = judged("network-size")["evidence"]
     assert (evidence["record"], evidence["when"]) == ("shipped/export/record.json", EARLIER)
+
+
+def test_a_run_on_stand_in_data_borrows_nothing(write: Write) -> None:
+    write("latency", latency(820, 821, 822), dataset="stand-in")
+    write("train/seed0", training(), run=records.SHIPPED)
+    write("export", export(), run=records.SHIPPED)
+    assert {judged(claim)["verdict"] for claim in ABOUT_ACCURACY} == {NOT_RUN}
 
 
 def test_a_runs_own_export_comes_before_the_shipped_one(write: Write) -> None:
