@@ -147,6 +147,7 @@ class AOTInductor(PyTorchEngine):
 
     name = "aotinductor"
     settings = "AOTInductor, frozen, static shapes, channels-last"
+    file = "model.pt2"
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
@@ -157,7 +158,7 @@ class AOTInductor(PyTorchEngine):
         if cls.model_file(setup).exists():
             return
         dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
-        network = load_exported_program(setup.exported / "model.pt2").module().to(setup.device, dtype)
+        network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
         example = torch.zeros(1, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
         with torch.no_grad(), _reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
@@ -242,6 +243,7 @@ class AOTInductorCpp(CppEngine):
 
     name = "aotinductor-cpp"
     settings = "libtorch, " + AOTInductor.settings
+    file = AOTInductor.file
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:

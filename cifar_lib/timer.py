@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from cifar_lib import InputError, data, loadgen, model, records, stats
-from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Setup, load_torchscript
+from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, PythonEngine, Setup, load_torchscript
 
 IMAGES_WITH_LOGITS = 200  # the first ones, which is enough to see how far an engine's logits are off
 AGAIN = "again"  # the same engine as if it were another one: what is found between the two is noise
@@ -76,15 +76,15 @@ def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.
 def run(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     """Load the engine, warm it up and time it, in this process. All times in ns, logits those of the first images."""
     test = data.load("test").first(job.images)
-    images = [image.clone() for image in data.normalise(test.images).split(1)]
-    if job.variant == ONE_IMAGE:
-        images = images[:1] * job.images
     started = time.perf_counter_ns()
     engine = ENGINES[job.engine](setup)
     load_ns = time.perf_counter_ns() - started
     if isinstance(engine, CppEngine):
         return engine.measure(test, job.warmup)
-    warmup_ns, _ = time_images(engine.classify, (images * (job.warmup // len(images) + 1))[: job.warmup])
+    images = _one_by_one(test)
+    if job.variant == ONE_IMAGE:
+        images = images[:1] * job.images
+    warmup_ns = _warm_up(engine, images, job.warmup)
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     ns, classes = time_images(engine.classify, images)
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches
@@ -94,11 +94,21 @@ def run(job: Job, setup: Setup) -> dict[str, np.ndarray]:
             "involuntary_switches": switches}
 
 
+def _one_by_one(test: data.Split) -> list[torch.Tensor]:
+    """Normalised images 1×3×32×32, each in memory of its own."""
+    return [image.clone() for image in data.normalise(test.images).split(1)]
+
+
+def _warm_up(engine: PythonEngine, images: list[torch.Tensor], count: int) -> np.ndarray:
+    """The times (ns) of `count` images, taken from the first on and around again."""
+    return time_images(engine.classify, (images * (count // len(images) + 1))[:count])[0]
+
+
 def in_turns(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     """The 90% quantile (ns) of each of ROUNDS by our timer (`ours_ns`) and by LoadGen (`loadgen_ns`), in this process."""
     engine = ENGINES[job.engine](setup)
-    images = [image.clone() for image in data.normalise(data.load("test").first(job.images).images).split(1)]
-    time_images(engine.classify, (images * (job.warmup // len(images) + 1))[: job.warmup])
+    images = _one_by_one(data.load("test").first(job.images))
+    _warm_up(engine, images, job.warmup)
     found = {"ours_ns": [], "loadgen_ns": []}
     for number in range(ROUNDS):
         for which in sorted(found, reverse=bool(number % 2)):

@@ -116,7 +116,7 @@ def test_a_precision_that_an_engine_is_not_set_up_for_is_refused(name: str, expo
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
     setup = Setup(tmp_path, tmp_path)
-    with refused("model."):
+    with refused(ENGINES[name].file, "2_export"):
         ENGINES[name].prepare(setup)
         classes_of(name, setup, [torch.zeros(1, 3, 32, 32)])
 
