@@ -73,9 +73,9 @@ def forward_flop(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def training_pflop(model: nn.Module, images: float, side: int = 32) -> float:
-    """PFLOP to train on `images` images in all, of `side` pixels a side; a backward pass counts as two forward passes."""
-    return 3 * forward_flop(model) * (side / 32) ** 2 * images / 1e15
+def training_pflop(model: nn.Module, images: int) -> float:
+    """PFLOP to train on `images` images in all; a backward pass counts as two forward passes."""
+    return 3 * forward_flop(model) * images / 1e15
 
 
 @torch.inference_mode()

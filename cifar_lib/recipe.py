@@ -10,14 +10,12 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, unfold
+from torch.nn.functional import unfold
 from torch.optim import SGD, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_lib.data import normalise
 from cifar_lib.model import ResNet9
-
-LOW_RESOLUTION = 24  # pixels a side of the smaller images
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Recipe:
     reflect: bool = False  # crops see the image mirrored at its border, not black
     cutout: int = 8  # pixels a side of the blackened square
     averaging: float = 0.0  # the result is a moving average of the weights over this share of the training
-    low_resolution: float = 0.0  # share of the training on images of 24 pixels a side
 
 
 RECIPES = {
@@ -50,11 +47,10 @@ RECIPES = {
     "fast": Recipe(
         batch_size=250, learning_rate=0.012, momentum=0.85, nesterov=True, weight_decay=2.5e-4, bias_factor=160.0,
         linear_factor=16.0, decay="linear", muon=True, whitening=True, dirac=True, label_smoothing=0.2,
-        alternating_flip=True, padding=2, reflect=True, cutout=0, averaging=0.04, low_resolution=0.25,
+        alternating_flip=True, padding=2, reflect=True, cutout=0, averaging=0.04,
     ),
 }
-PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "padding", "reflect", "averaging",
-         "low_resolution", "bias_factor"]
+PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "padding", "reflect", "averaging", "bias_factor"]
 
 
 def choose(name: str, without: Iterable[str] = ()) -> Recipe:
@@ -134,12 +130,6 @@ def average(network: ResNet9, recipe: Recipe, steps: int) -> AveragedModel | Non
         return None
     decay = 1 - 1 / max(1.0, recipe.averaging * steps)
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
-def shrink(images: torch.Tensor, side: int = LOW_RESOLUTION) -> torch.Tensor:
-    """Normalised images N×3×32×32 to N×3×side×side, smoothed, in channels-last memory."""
-    smaller = interpolate(images, size=side, mode="bilinear", antialias=True, align_corners=False)
-    return smaller.contiguous(memory_format=torch.channels_last)
 
 
 class Muon(Optimizer):

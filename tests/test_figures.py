@@ -26,7 +26,7 @@ def ablation(accuracies: dict[str, tuple[float, ...]]) -> dict:
     """A record of an ablation: the accuracies of seeds 0, 1, … without each part; "" is the whole recipe."""
     rows = [
         {"recipe": "seed" if part == "original" else "fast", "without": [part] if part not in ("", "original") else [],
-         "seed": seed, "accuracy": accuracy, "images_per_second": 150.0 if part == "low_resolution" else 200.0}
+         "seed": seed, "accuracy": accuracy, "images_per_second": 150.0 if part == "averaging" else 200.0}
         for part, values in accuracies.items() for seed, accuracy in enumerate(values)
     ]
     return {"parameters": {"seeds": 2, "epochs": 2, "train_images": 2000, "width": 20, "held_out": 1000},
@@ -124,17 +124,17 @@ def test_a_network_without_mistakes_has_none_to_show() -> None:
 
 # ---- what each part brings
 
-ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "low_resolution": (80.5, 82.0),
+ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "averaging": (80.5, 82.0),
             "original": (60.0, 60.0)}
 
 
 def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first() -> None:
     table = figures.ablation_table(ablation(ABLATION)).set_index("trained with")
     assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac",
-                                 "without low_resolution"]
+                                 "without averaging"]
     assert list(table.loc["without muon"]) == ["71.50", 200, "-9.50", "-10.00", "-9.00"]
     assert list(table.loc["without dirac"]) == ["81.00", 200, "+0.00", "-0.50", "+0.50"]
-    assert list(table.loc["without low_resolution"]) == ["81.25", 150, "+0.25", "+0.50", "+0.00"]
+    assert list(table.loc["without averaging"]) == ["81.25", 150, "+0.25", "+0.50", "+0.00"]
 
 
 def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured() -> None:

@@ -169,11 +169,3 @@ def test_a_training_of_few_steps_is_not_averaged_with_its_beginning(network: Res
     for _ in range(2):
         averaged.update_parameters(network)
     assert torch.equal(averaged.module.linear.weight, network.linear.weight)
-
-
-def test_smaller_images_keep_their_mean_and_train_the_same_network(network: ResNet9, images: torch.Tensor) -> None:
-    full = normalise(images[:8])
-    small = recipes.shrink(full)
-    assert small.shape == (8, 3, 24, 24)
-    assert torch.allclose(small.mean((2, 3)), full.mean((2, 3)), atol=0.1)
-    assert network.train()(small).shape == (8, 10)
