@@ -413,8 +413,10 @@ def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
         sentences.append(f"MLPerf's LoadGen did not run: {told['reason']}")
     else:
         ours, theirs = (np.median(told[which]) / 1e3 for which in ("ours_ns", "loadgen_ns"))
+        times = _with_interval(latency.loadgen_ratio(told), 3)
         sentences.append(f"With {told['engine']}, MLPerf's LoadGen sees a p90 of {theirs:,.0f} µs, our timer {ours:,.0f} µs; "
-                         f"in {len(told['ours_ns'])} rounds in turns ours is {told['ratio']:.3f} times LoadGen's (median).")
+                         f"ours is {times} times LoadGen's, the median of {len(told['ours_ns'])} rounds of "
+                         f"{told['images']} images each, in turns.")
     clock = measured["clock"]
     sentences.append(f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
                      f"{clock['step_ns']:,} ns.")

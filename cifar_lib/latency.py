@@ -34,6 +34,12 @@ def ratio(row: Mapping, rows: list[Mapping]) -> tuple[float, stats.Interval] | N
     return stats.ratio_interval([run["p50_ns"] for run in row["runs"]], [run["p50_ns"] for run in base["runs"]])
 
 
+def loadgen_ratio(told: Mapping) -> tuple[float, stats.Interval]:
+    """The median over the rounds of our p90 over LoadGen's, with its interval, from what `timer.cross_check` found."""
+    ratios = np.array(told["ours_ns"]) / np.array(told["loadgen_ns"])
+    return float(np.median(ratios)), stats.quantile_interval(ratios, 0.5, blocks=min(20, len(ratios)))
+
+
 def modes(ns: np.ndarray, classes: np.ndarray) -> tuple[list[float], str]:
     """Where an engine's latencies crowd (µs), and a sentence on what goes with it; none where there is one mode.
 

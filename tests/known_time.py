@@ -1,0 +1,65 @@
+"""Engines whose every image takes a known time. Importing this puts them into ENGINES."""
+
+import itertools
+import time
+
+import numpy as np
+import torch
+
+from cifar_lib.engines import ENGINES, PythonEngine, Setup
+
+MEDIAN_NS, SIGMA = 2e6, 0.3  # of a log-normal distribution
+IMAGES = 400
+TIMES_NS = np.random.default_rng(0).lognormal(np.log(MEDIAN_NS), SIGMA, IMAGES).astype(int)
+LOGITS = torch.eye(10)[3:4]
+
+
+def spin(ns: int) -> None:
+    end = time.perf_counter_ns() + ns
+    while time.perf_counter_ns() < end:
+        pass
+
+
+class Spin(PythonEngine):
+    """Computes for a known time."""
+
+    name = "spin"
+    settings = "none"
+    times_ns = TIMES_NS
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.times = itertools.cycle(self.times_ns.tolist())
+
+    def wait(self, ns: int) -> None:
+        spin(ns)
+
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        self.wait(next(self.times))
+        return LOGITS
+
+
+class SpinLonger(Spin):
+    """Takes 2% longer."""
+
+    name = "spin-longer"
+    times_ns = (1.02 * TIMES_NS).astype(int)
+
+
+class SpinAlike(Spin):
+    """Takes the same time for every image."""
+
+    name = "spin-alike"
+    times_ns = np.array([int(MEDIAN_NS)])
+
+
+class Sleep(Spin):
+    """Sleeps for a known time; the system wakes it up a little later."""
+
+    name = "sleep"
+
+    def wait(self, ns: int) -> None:
+        time.sleep(ns / 1e9)
+
+
+ENGINES.update({engine.name: engine for engine in (Spin, SpinLonger, SpinAlike, Sleep)})
