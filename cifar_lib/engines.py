@@ -36,7 +36,7 @@ class Setup:
     prepared: Path  # a folder for what `prepare` makes of them
     precision: str = "float32"
     device: str = "cpu"
-    threads: int = 0  # on the CPU; 0 leaves the engine's default
+    threads: int = 0  # on the CPU; 0 leaves the library's default
 
 
 class Engine:
@@ -131,6 +131,60 @@ class TorchScript(PyTorchEngine):
             return torch.jit.optimize_for_inference(torch.jit.freeze(network))
 
 
+class CUDAGraph(PyTorchEngine):
+    """Copy in, network, argmax and copy out, captured once as a CUDA graph: one launch replays them all.
+
+    A graph reads and writes the same memory each time, so the image is copied to pinned memory of its own first; that
+    copy is timed, too.
+    """
+
+    devices = ("cuda",)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        with torch.inference_mode():
+            self.image, self.found = torch.zeros(1, 3, 32, 32).pin_memory(), torch.zeros(1, dtype=torch.int64).pin_memory()
+            beside = torch.cuda.Stream()  # a graph can be captured of what has run before, on another stream
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(3):
+                    self._classify()
+            torch.cuda.current_stream().wait_stream(beside)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._classify()
+
+    def _classify(self) -> None:
+        image = self.image.to("cuda", non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
+        self.scores = self.network(image)
+        self.found.copy_(self.scores.argmax(1), non_blocking=True)
+
+    @torch.inference_mode()
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        self.image.copy_(image)
+        self.graph.replay()
+        torch.cuda.synchronize()
+        return self.scores
+
+    def classify(self, image: torch.Tensor) -> int:
+        self.logits(image)
+        return int(self.found)
+
+
+class EagerCUDAGraph(CUDAGraph, Eager):
+    """PyTorch's operations, replayed from a graph."""
+
+    name = "eager-cudagraph"
+    settings = Eager.settings + ", CUDA graph"
+
+
+class TorchScriptCUDAGraph(CUDAGraph, TorchScript):
+    """The exported program, replayed from a graph."""
+
+    name = "torchscript-cudagraph"
+    settings = TorchScript.settings + ", CUDA graph"
+
+
 class Compiled(PyTorchEngine):
     """The network of the exported model, compiled by TorchInductor when its first image comes."""
 
@@ -151,7 +205,7 @@ class AOTInductor(PyTorchEngine):
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
-        return setup.prepared / f"aotinductor-{setup.device}-{setup.precision}.pt2"
+        return setup.prepared / f"aotinductor-{setup.device}-{setup.precision}-{setup.threads}.pt2"
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:
@@ -163,21 +217,27 @@ class AOTInductor(PyTorchEngine):
         with torch.no_grad(), _reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(cls.model_file(setup)), inductor_configs={"freezing": True})
+                program, package_path=str(cls.model_file(setup)),
+                inductor_configs={"freezing": True, "cpp.threads": setup.threads or -1})  # the number becomes code
 
     def load(self) -> torch.nn.Module:
         return torch._inductor.aoti_load_package(str(self.model_file(self.setup)))
 
 
-class ONNXRuntime(PythonEngine):
-    """Microsoft's ONNX Runtime on model.onnx."""
+class ONNXEngine(PythonEngine):
+    """What the engines share that run model.onnx."""
+
+    file = "model.onnx"
+    precisions = ("float32",)
+    devices = ("cpu",)
+
+
+class ONNXRuntime(ONNXEngine):
+    """Microsoft's ONNX Runtime."""
 
     name = "onnxruntime"
     settings = "all graph optimisations, batch fixed to 1"
     library = "onnxruntime"
-    file = "model.onnx"
-    precisions = ("float32",)
-    devices = ("cpu",)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -192,15 +252,12 @@ class ONNXRuntime(PythonEngine):
         return self.session.run(None, {"images": image.numpy()})[0]
 
 
-class OpenVINO(PythonEngine):
-    """Intel's OpenVINO on model.onnx."""
+class OpenVINO(ONNXEngine):
+    """Intel's OpenVINO."""
 
     name = "openvino"
     settings = "latency hint, batch fixed to 1, shared memory in and out"
     library = "openvino"
-    file = "model.onnx"
-    precisions = ("float32",)
-    devices = ("cpu",)
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -257,7 +314,8 @@ class AOTInductorCpp(CppEngine):
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
-    for engine in (Eager, TorchScript, TorchScriptCpp, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime, OpenVINO)
+    for engine in (Eager, TorchScript, TorchScriptCpp, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime, OpenVINO,
+                   EagerCUDAGraph, TorchScriptCUDAGraph)
 }
 
 

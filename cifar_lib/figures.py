@@ -11,6 +11,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import yaml
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -366,9 +367,16 @@ def latency_table(record: dict) -> pd.DataFrame:
             f"× {latency.BASE}": _with_interval(ratio, 2) if ratio else "1",
             "accuracy (%)": row["accuracy"], "largest logit error": row["largest_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
-            "precision": row["precision"], "version": row["version"], "set": row["settings"],
+            "precision": row["precision"], "version": row["version"], "threads": row["threads"], "set": row["settings"],
         })
     return pd.DataFrame(table)
+
+
+def published_table() -> pd.DataFrame:
+    """A row for each latency that others published (published.yaml): on what, how much (mean, µs), how it was timed."""
+    rows = yaml.safe_load((ROOT / "published.yaml").read_text())
+    return pd.DataFrame({"published": row["who"], "hardware": row["hardware"], "date": str(row["date"]),
+                         "mean (µs)": row["mean_us"], "accuracy (%)": row["accuracy"], "timing": row["timing"]} for row in rows)
 
 
 def run_table(record: dict) -> pd.DataFrame:
@@ -421,7 +429,7 @@ def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
     sentences.append(f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
                      f"{clock['step_ns']:,} ns.")
     for row in rows:
-        found, words = latency.modes(series[row["series"]], series[f"{row['series']}-classes"])
+        found, words = latency.modes(series[row["series"]], series[f"{row['series']}-classes"], row["runs"])
         if words:
             places = _listed(f"{place:,.0f} µs" for place in found)
             sentences.append(f"{latency.name(row)} has {len(found)} modes ({places}); {words}.")

@@ -4,7 +4,7 @@ The process is the unit: a number of an engine is the mean of its runs' numbers,
 Runs of the same round are neighbours in time; ratios pair them, so that what the round had in common cancels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -40,21 +40,28 @@ def loadgen_ratio(told: Mapping) -> tuple[float, stats.Interval]:
     return float(np.median(ratios)), stats.quantile_interval(ratios, 0.5, blocks=min(20, len(ratios)))
 
 
-def modes(ns: np.ndarray, classes: np.ndarray) -> tuple[list[float], str]:
+def modes(ns: np.ndarray, classes: np.ndarray, runs: Sequence[Mapping]) -> tuple[list[float], str]:
     """Where an engine's latencies crowd (µs), and a sentence on what goes with it; none where there is one mode.
 
-    `ns` and `classes` are runs×images.
+    `ns` and `classes` are runs×images, `runs` what the record says of each run.
     """
     found = np.array(stats.modes(ns.ravel()))
     if len(found) < 2:
         return (found / 1e3).tolist(), ""
     nearest = np.abs(np.log(ns)[..., None] - np.log(found)).argmin(-1)
-    runs, images = np.indices(ns.shape)
-    causes = {"the run": runs, "the part of the run": images * 10 // ns.shape[1], "the class": classes}
+    run, image = np.indices(ns.shape)
+    causes = {"the run": run, "the part of the run": image * 10 // ns.shape[1], "the class": classes}
     related = {cause: stats.association(nearest.ravel(), labels.ravel()) for cause, labels in causes.items()}
     closest = max(related, key=related.get)
     words = f"goes most with {closest}" if related[closest] >= 0.1 else f"goes with none of {', '.join(causes)}"
-    return (found / 1e3).tolist(), f"which mode an image falls into {words} (Cramér's V {related[closest]:.2f})"
+    words += f" (Cramér's V {related[closest]:.2f})"
+    if closest == "the run":
+        told = {"clock": [np.mean(one["mhz"]) for one in runs], "steal": [one["steal_share"] for one in runs],
+                "interruptions": [one["involuntary_switches"] for one in runs]}
+        slow = (nearest == len(found) - 1).mean(1)
+        follows = ", ".join(f"{name} {stats.rank_correlation(values, slow):+.2f}" for name, values in told.items())
+        words += f"; the slowest mode's share of a run has these rank correlations with the run's: {follows}"
+    return (found / 1e3).tolist(), f"which mode an image falls into {words}"
 
 
 def doubts(record: Mapping) -> list[str]:
@@ -62,11 +69,12 @@ def doubts(record: Mapping) -> list[str]:
     rows = [row for row in record["measurements"]["engines"] if "runs" in row]
     runs = [(row, run) for row in rows for run in row["runs"]]
     cpu, found = record["environment"]["cpu"], []
+    busy = record["measurements"].get("busy_share", 0)  # older records have none
     steal = max(run["steal_share"] for _, run in runs)
     if steal > 0.01:
         found.append(f"the host took up to {steal:.1%} of a run's time for others (steal)")
-    if cpu["load_average"][0] > 0.5:
-        found.append(f"the machine was busy when it began (load average {cpu['load_average'][0]:.1f})")
+    if busy > 0.05:
+        found.append(f"others used {busy:.0%} of the machine when it began")
     if cpu["governor"] not in (None, "performance"):
         found.append(f"the clock's governor is {cpu['governor']}, not performance")
     spreads = {name(row): np.ptp([run["p50_ns"] for run in row["runs"]]) / np.mean([run["p50_ns"] for run in row["runs"]])

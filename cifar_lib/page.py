@@ -26,8 +26,11 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
     return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
 
 
-def table(frame: pd.DataFrame, label: str) -> HTML:
-    """`frame` as a table that scrolls by itself where the page is narrow; `label` names it for screen readers."""
+def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:
+    """`frame` as a table that scrolls by itself where the page is narrow; `label` names it for screen readers.
+
+    A folded one shows its label only, until it is opened.
+    """
     numeric = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
     side = {name: ' class="number"' if name in numeric else "" for name in frame}
     head = "".join(f'<th scope="col"{side[name]}>{html.escape(str(name))}</th>' for name in frame)
@@ -35,8 +38,10 @@ def table(frame: pd.DataFrame, label: str) -> HTML:
         "<tr>" + "".join(f"<td{side[name]}>{html.escape(_text(value))}</td>" for name, value in row.items()) + "</tr>"
         for row in frame.to_dict("records")
     )
-    return HTML(f'<div class="table" role="region" tabindex="0" aria-label="{html.escape(label)}"><table><thead><tr>{head}'
-                f"</tr></thead><tbody>{body}</tbody></table></div>")
+    name = html.escape(label)
+    whole = (f'<div class="table" role="region" tabindex="0" aria-label="{name}"><table><thead><tr>{head}'
+             f"</tr></thead><tbody>{body}</tbody></table></div>")
+    return HTML(f"<details><summary>{name[0].upper()}{name[1:]}</summary>{whole}</details>" if folded else whole)
 
 
 def steadiness(doubts: Sequence[str]) -> HTML:

@@ -166,6 +166,11 @@ def clock_mhz() -> list[int]:
     return [round(float(mhz)) for mhz in re.findall(r"cpu MHz\s*:\s*(\S+)", _read("/proc/cpuinfo"))]
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cpu() -> dict:
     info = _read("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info)
@@ -174,7 +179,7 @@ def _cpu() -> dict:
               "amx_int8")
     return {
         "model": model[1].strip() if model else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "features": [name for name in wanted if flags and name in flags[1].split()],
         "mhz": clock_mhz(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,

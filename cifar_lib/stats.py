@@ -128,6 +128,13 @@ def association(group: np.ndarray, other: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, phi) / (min(rows, columns) - 1)))
 
 
+def rank_correlation(values: Sequence[float], others: Sequence[float]) -> float:
+    """Spearman's rank correlation, -1 to 1; 0 where one of the two does not vary."""
+    if not np.ptp(values) or not np.ptp(others):
+        return 0.0
+    return float(stats.spearmanr(values, others).statistic)
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Student's t interval of the mean of independent runs; at least two values."""
     mean, error = np.mean(values), stats.sem(values)

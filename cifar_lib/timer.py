@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ IMAGES_WITH_LOGITS = 200  # the first ones, which is enough to see how far an en
 AGAIN = "again"  # the same engine as if it were another one: what is found between the two is noise
 ONE_IMAGE = "one-image"  # the first image over and over: shows whether caching flatters (as MLPerf's TEST04 does)
 LOADGEN = "loadgen"  # in turns with MLPerf's LoadGen
+THREADS_IMAGES = 100  # timed to choose a number of threads
 ROUND_IMAGES = 100  # ours and LoadGen's take turns so often that a machine's drift is the same for both
 LOCK = Path(tempfile.gettempdir()) / "cifar_lib_timer.lock"
 
@@ -43,7 +44,7 @@ class Job:
     engine: str
     precision: str
     device: str
-    threads: int  # of the CPU; 0 leaves the engine's default
+    threads: int  # of the CPU; 0 leaves the choice to `measure`
     images: int
     warmup: int
     variant: str = ""  # AGAIN, ONE_IMAGE, LOADGEN, or the usual measurement
@@ -135,12 +136,12 @@ def cross_check(job: Job, exported: Path) -> dict:
 def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Run every job `runs` times, each in a fresh process, in rounds that shuffle the jobs' order.
 
-    `exported` is the folder of 2_export's files. Returns a row for each job (what the record keeps) and the raw series:
-    `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot run here is a row
-    with its `reason`.
+    `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number that its engine is fastest
+    with. Returns a row for each job (what the record keeps) and the raw series: `<engine>-<precision>` (ns, int64
+    runs×images) and the same name with `-classes`. A job that cannot run here is a row with its `reason`.
     """
-    results: dict[Job, list] = {job: [] for job in jobs}
     failed: dict[Job, str] = {}
+    tried: dict[tuple[str, str], dict[int, float]] = {}
     shuffle = random.Random(seed)
     test = data.load("test")
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
@@ -149,16 +150,20 @@ def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tu
         _alone_on_this_machine(), tempfile.TemporaryDirectory() as prepared,
         tqdm(total=len(jobs) * runs, unit="process") as progress,
     ):
-        setups = {job: job.setup(exported, Path(prepared)) for job in jobs}
-        for job, setup in setups.items():
+        ready = []
+        for job in jobs:
             progress.set_postfix_str(f"preparing {job.series}")
             try:
-                ENGINES[job.engine].prepare(setup)
+                job = _get_ready(job, exported, Path(prepared), tried)
             except InputError as error:
                 failed[job] = str(error)
-        for _ in range(runs):
-            for job in shuffle.sample(list(jobs), len(jobs)):
-                progress.set_postfix_str(f"{job.series}, {job.images:,} images")
+            ready.append(job)
+        jobs, setups = ready, {job: job.setup(exported, Path(prepared)) for job in ready}
+        results: dict[Job, list] = {job: [] for job in jobs}
+        progress.unpause()  # or the time left would count the preparing
+        for number in range(runs):
+            for job in shuffle.sample(jobs, len(jobs)):
+                progress.set_postfix_str(f"{job.series}, run {number + 1} of {runs}, {job.images:,} images")
                 if job not in failed:
                     try:
                         results[job].append(_in_fresh_process(job, setups[job]))
@@ -166,13 +171,42 @@ def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tu
                         failed[job] = str(error)
                 progress.update()
         rows = [{**asdict(job), "reason": failed[job]} if job in failed
-                else _row(job, setups[job], results[job], test.labels.numpy(), exact) for job in jobs]
+                else {**_row(job, setups[job], results[job], test.labels.numpy(), exact),
+                      "threads_tried_ns": tried.get((job.engine, job.precision))} for job in jobs]
     series = {}
     for job in jobs:
         if job not in failed:
             series[job.series] = np.stack([result["ns"] for result in results[job]])
             series[f"{job.series}-classes"] = np.stack([result["classes"] for result in results[job]])
     return rows, series
+
+
+def thread_counts() -> list[int]:
+    """The numbers of threads that are tried: 1, 2, 4, … and all cores at hand."""
+    cores = records.cores()
+    return sorted({2**power for power in range(cores.bit_length())} | {cores})
+
+
+def _get_ready(job: Job, exported: Path, prepared: Path, tried: dict[tuple[str, str], dict[int, float]]) -> Job:
+    """`job` with its number of threads, its engine prepared; `tried` remembers what was found for engine and precision."""
+    if not job.threads and job.device == "cpu":
+        kind = job.engine, job.precision
+        if kind not in tried:
+            tried[kind] = _try_threads(job, exported, prepared)
+        job = replace(job, threads=min(tried[kind], key=tried[kind].get))
+    ENGINES[job.engine].prepare(job.setup(exported, prepared))
+    return job
+
+
+def _try_threads(job: Job, exported: Path, prepared: Path) -> dict[int, float]:
+    """The median (ns) of a short run with each number of threads."""
+    found = {}
+    for threads in thread_counts():
+        one = replace(job, threads=threads, images=THREADS_IMAGES, variant="")
+        setup = one.setup(exported, prepared)
+        ENGINES[job.engine].prepare(setup)
+        found[threads] = float(np.median(_in_fresh_process(one, setup)["ns"]))
+    return found
 
 
 def _row(job: Job, setup: Setup, results: list[dict], labels: np.ndarray, exact: np.ndarray) -> dict:
@@ -209,7 +243,7 @@ def _row(job: Job, setup: Setup, results: list[dict], labels: np.ndarray, exact:
 
 
 def _in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
-    steal, total = _steal_and_total_jiffies()
+    before = _jiffies()
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "result.npz"
         process = subprocess.run(
@@ -221,18 +255,25 @@ def _in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
             raise InputError(lines[-1] if lines else f"the process ended with status {process.returncode}.")
         with np.load(output) as result:
             found = dict(result)
-    steal_after, total_after = _steal_and_total_jiffies()
-    share = (steal_after - steal) / max(1, total_after - total)
-    return {**found, "steal_share": share, "mhz": records.clock_mhz()}
+    passed = _jiffies() - before
+    return {**found, "steal_share": float(passed[7] / max(1, passed.sum())), "mhz": records.clock_mhz()}
 
 
-def _steal_and_total_jiffies() -> tuple[int, int]:
-    """Time that the machine's host gave to others, and all time, summed over the cores (proc(5), /proc/stat)."""
+def busy_share(seconds: float = 3) -> float:
+    """The share of the machine's processor time that is used, watched while this process sleeps: what others use."""
+    before = _jiffies()
+    time.sleep(seconds)
+    passed = _jiffies() - before
+    idle = passed[[3, 4]].sum()  # the second: waiting for input or output
+    return float((passed.sum() - idle) / max(1, passed.sum()))
+
+
+def _jiffies() -> np.ndarray:
+    """How long the cores have been in each of eight states; the last is "stolen" for others by the host (proc(5), stat)."""
     try:
-        counts = [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return np.array(Path("/proc/stat").read_text().split()[1:9], np.int64)
     except (OSError, ValueError):
-        return 0, 0
-    return counts[7], sum(counts)
+        return np.zeros(8, np.int64)
 
 
 def clock() -> dict:

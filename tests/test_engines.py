@@ -110,10 +110,16 @@ def test_a_precision_that_an_engine_is_not_set_up_for_is_refused(name: str, expo
         ENGINES[name](Setup(exported, exported, "float16"))
 
 
+@pytest.mark.parametrize("name", ["eager-cudagraph", "torchscript-cudagraph"])
+def test_an_engine_for_gpus_is_refused_on_a_cpu(name: str, exported: Path, refused: Refused) -> None:
+    with refused(name, "cpu", "cuda"):
+        ENGINES[name](Setup(exported, exported))
+
+
 # ---- bad files
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [name for name, engine in ENGINES.items() if "cpu" in engine.devices])
 def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
     setup = Setup(tmp_path, tmp_path)
     with refused(ENGINES[name].file, "2_export"):

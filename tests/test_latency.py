@@ -33,10 +33,11 @@ def measured(
         row["runs"][0].update(changes)
         rows.append(row)
         series[job.series], series[f"{job.series}-classes"] = ns, np.zeros_like(ns)
-    environment = {"cpu": {"load_average": [0.1, 0.1, 0.1], "governor": "performance"}, "hardware": "a processor"}
+    environment = {"cpu": {"governor": "performance"}, "hardware": "a processor"}
     loadgen = {"engine": "torchscript", "ours_ns": [2e6] * 3, "loadgen_ns": [2e6, 2.02e6, 2.04e6], "images": 100}
+    clock = {"name": "a clock", "step_ns": 10, "cost_ns": 40.0}
     return {"environment": environment, "measurements": {
-        "engines": rows, "loadgen": loadgen, "clock": {"name": "a clock", "step_ns": 10, "cost_ns": 40.0}}}, series
+        "engines": rows, "loadgen": loadgen, "busy_share": 0.01, "clock": clock}}, series
 
 
 @pytest.fixture(autouse=True)
@@ -122,8 +123,9 @@ def test_what_a_run_shows_raises_a_doubt(change: dict, words: str) -> None:
 
 def test_what_the_machine_shows_raises_a_doubt() -> None:
     record, _ = measured(ALL)
-    record["environment"]["cpu"].update(load_average=[1.8, 1, 1], governor="powersave")
-    assert [word for word, doubt in zip(("1.8", "powersave"), latency.doubts(record), strict=True) if word in doubt]
+    record["environment"]["cpu"]["governor"], record["measurements"]["busy_share"] = "powersave", 0.18
+    busy, governor = latency.doubts(record)
+    assert "18%" in busy and "powersave" in governor
 
 
 def test_runs_that_are_apart_raise_a_doubt() -> None:
@@ -152,12 +154,21 @@ def test_interrupted_runs_raise_a_doubt() -> None:
     assert any("interrupted" in doubt for doubt in latency.doubts(record))
 
 
+def test_what_others_published_names_its_hardware_and_how_it_was_timed() -> None:
+    table = figures.published_table().set_index("hardware")
+    assert table.loc["1 P100", "mean (µs)"] == 828
+    assert (table["timing"].str.len() > 0).all()
+
+
 # ---- modes and what goes with them
+
+
+QUIET = [{"mhz": [2000], "steal_share": 0.0, "involuntary_switches": 0}] * 5
 
 
 def test_one_mode_needs_no_explanation() -> None:
     ns = 2e6 * np.exp(np.random.default_rng(0).normal(0, 0.01, (RUNS, IMAGES)))
-    places, words = latency.modes(ns, np.zeros_like(ns))
+    places, words = latency.modes(ns, np.zeros_like(ns), QUIET)
     assert len(places) == 1 and words == ""
 
 
@@ -168,7 +179,7 @@ def test_what_the_modes_go_with_is_named(cause: str) -> None:
     ns = 2e6 * np.exp(random.normal(0, 0.01, (RUNS, IMAGES)))
     runs, images = np.indices(ns.shape)
     slow = {"the run": runs == 1, "the part of the run": images >= 300, "the class": classes == 3}[cause]
-    places, words = latency.modes(np.where(slow, 1.1 * ns, ns), classes)
+    places, words = latency.modes(np.where(slow, 1.1 * ns, ns), classes, QUIET)
     assert places == pytest.approx([2000, 2200], rel=0.01)
     assert f"goes most with {cause}" in words
 
@@ -177,8 +188,16 @@ def test_modes_that_go_with_nothing_are_said_to() -> None:
     random = np.random.default_rng(0)
     ns = 2e6 * np.exp(random.normal(0, 0.01, (RUNS, IMAGES)))
     ns[random.random(ns.shape) < 0.3] *= 1.1
-    _, words = latency.modes(ns, random.integers(10, size=ns.shape))
+    _, words = latency.modes(ns, random.integers(10, size=ns.shape), QUIET)
     assert "goes with none of" in words
+
+
+def test_where_modes_go_with_the_run_what_the_runs_differ_in_is_told() -> None:
+    ns = 2e6 * np.exp(np.random.default_rng(0).normal(0, 0.01, (RUNS, IMAGES)))
+    slow = np.arange(IMAGES) < np.array([0, 100, 200, 300, 400])[:, None]
+    runs = [{"mhz": [3000 - 100 * number], "steal_share": 0.0, "involuntary_switches": number} for number in range(RUNS)]
+    _, words = latency.modes(np.where(slow, 1.2 * ns, ns), np.zeros_like(ns), runs)
+    assert words.endswith("clock -1.00, steal +0.00, interruptions +1.00")
 
 
 # ---- sentences and figures

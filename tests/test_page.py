@@ -132,6 +132,14 @@ def test_only_columns_of_numbers_are_set_as_numbers() -> None:
     assert Parsed(page.table(frame, "latency").data).all("class") == ["table", "number", "number"]
 
 
+def test_a_folded_table_is_whole_behind_its_label() -> None:
+    frame = pd.DataFrame({"engine": ["eager"]})
+    parsed = Parsed(page.table(frame, HOSTILE, folded=True).data)
+    assert parsed.is_harmless()
+    assert parsed.texts == [HOSTILE, "engine", "eager"]
+    assert page.table(frame, "every run", folded=True).data.startswith("<details><summary>Every run</summary>")
+
+
 # ---- the line of facts
 
 

@@ -150,6 +150,12 @@ def test_association_is_none_of_unrelated_and_whole_of_equal_labels() -> None:
     assert stats.association(labels, np.zeros(2000)) == 0
 
 
+def test_rank_correlation_sees_order_alone_and_none_where_nothing_varies() -> None:
+    assert stats.rank_correlation([1, 2, 3, 1000], [5, 6, 7, 8]) == pytest.approx(1)
+    assert stats.rank_correlation([4, 3, 2], [0.1, 0.2, 0.9]) == pytest.approx(-1)
+    assert stats.rank_correlation([2445, 2445, 2445], [1, 2, 3]) == 0
+
+
 # ---- range of several runs
 
 

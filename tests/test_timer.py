@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from conftest import Refused
 from test_engines import export_all, tiny_network
 
-from cifar_lib import InputError, cpp, data, export, model, timer
+from cifar_lib import InputError, cpp, data, export, model, records, timer
 from cifar_lib.engines import Setup
 from cifar_lib.timer import Job, time_images
 
@@ -194,9 +195,10 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
     def pretend(job: Job, setup: Setup) -> dict[str, np.ndarray]:
         order.append(job)
+        speed = {1: 3000, 2: 1000, 4: 2000}[job.threads]
         if job.device == "cuda" and len(order) > 3:
             raise InputError("the GPU fell off the bus.")
-        return {"ns": np.full(job.images, 1000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
+        return {"ns": np.full(job.images, speed), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
                 "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0),
                 "steal_share": 0.0, "mhz": [2000]}
 
@@ -209,7 +211,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 
 def test_each_round_runs_every_job_in_an_order_of_its_own(pretended: list[Job], tmp_path: Path) -> None:
-    jobs = [Job("eager", precision, "cpu", 0, 100, 5) for precision in ("float32", "float16", "bfloat16")]
+    jobs = [Job("eager", precision, "cpu", 1, 100, 5) for precision in ("float32", "float16", "bfloat16")]
     timer.measure(jobs, 10, tmp_path)
     rounds = [tuple(pretended[start:start + 3]) for start in range(0, 30, 3)]
     assert all(set(one) == set(jobs) for one in rounds)
@@ -217,7 +219,7 @@ def test_each_round_runs_every_job_in_an_order_of_its_own(pretended: list[Job], 
 
 
 def test_the_seed_decides_the_order(pretended: list[Job], tmp_path: Path) -> None:
-    jobs = [Job("eager", precision, "cpu", 0, 100, 5) for precision in ("float32", "float16", "bfloat16")]
+    jobs = [Job("eager", precision, "cpu", 1, 100, 5) for precision in ("float32", "float16", "bfloat16")]
     orders = []
     for seed in (1, 1, 2):
         pretended.clear()
@@ -231,6 +233,39 @@ def test_an_engine_that_fails_in_a_later_round_has_no_series(pretended: list[Job
     assert rows[1]["reason"] == "the GPU fell off the bus."
     assert set(series) == {EAGER.series, f"{EAGER.series}-classes"}
     assert len(rows[0]["runs"]) == 4
+
+
+@pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_numbers_of_threads_double_up_to_the_cores(cores: int, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "cores", lambda: cores)
+    assert timer.thread_counts() == counts
+
+
+def test_an_engine_gets_the_number_of_threads_that_it_is_fastest_with(
+    pretended: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "cores", lambda: 4)
+    rows, _ = timer.measure([replace(EAGER, threads=0), replace(EAGER, threads=0, variant=timer.AGAIN)], 1, tmp_path)
+    assert [row["threads"] for row in rows] == [2, 2]
+    assert rows[0]["threads_tried_ns"] == rows[1]["threads_tried_ns"] == {1: 3000, 2: 1000, 4: 2000}
+    assert [job.threads for job in pretended] == [1, 2, 4, 2, 2]  # tried once for both
+
+
+def test_a_named_number_of_threads_is_kept_and_others_are_not_tried(pretended: list[Job], tmp_path: Path) -> None:
+    rows, _ = timer.measure([replace(EAGER, threads=4)], 1, tmp_path)
+    assert (rows[0]["threads"], rows[0]["threads_tried_ns"]) == (4, None)
+    assert [job.threads for job in pretended] == [4]
+
+
+def test_a_busy_machine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([np.array([100, 0, 50, 800, 50, 0, 0, 0]), np.array([150, 10, 60, 900, 70, 0, 0, 10])])
+    monkeypatch.setattr(timer, "_jiffies", lambda: next(readings))
+    assert timer.busy_share(0) == pytest.approx(80 / 200)
+
+
+def test_a_system_without_counts_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timer, "_jiffies", lambda: np.zeros(8, np.int64))
+    assert timer.busy_share(0) == 0
 
 
 def test_a_lock_that_cannot_be_opened_is_named(
