@@ -476,7 +476,7 @@ def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
                  title=f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}")
         _plain_log_ticks(axis, *_range_us(series, engines))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        figure.legend(loc="outside right upper", frameon=False)
+        figure.legend(loc="outside right center", frameon=False)
         return _picture(figure, "latency_ecdf", "Share of images slower than a time (one minus the ECDF), all runs together.",
                         "99% quantile: " + _listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()))
 
