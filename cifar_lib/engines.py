@@ -14,18 +14,23 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from cifar_lib import InputError, cpp
+from cifar_lib import InputError, cpp, data, quantise
 from cifar_lib.data import Split
 from cifar_lib.model import network_from
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# What a CPU must offer to compute in a precision; without it, PyTorch converts to float32 and back.
-CPU_FEATURES = {"float16": {"avx512_fp16", "amx_fp16"}, "bfloat16": {"avx512_bf16", "amx_bf16"}}
+# Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies; 8-bit integers are for
+# the engines that run ONNX files.
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
+              "int8": torch.int8}
+# What a CPU must offer to compute in a precision by itself. Without it, 16 bits are converted to float32 and back, and
+# 8-bit integers multiplied by instructions made for something else.
+CPU_FEATURES = {"tf32": set(), "float16": {"avx512_fp16", "amx_fp16"}, "bfloat16": {"avx512_bf16", "amx_bf16"},
+                "int8": {"avx512_vnni", "avx_vnni", "amx_int8"}}
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Setup:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 0  # on the CPU; 0 leaves the library's default
+    batch: int = 1  # images at once
 
 
 class Engine:
@@ -46,13 +52,15 @@ class Engine:
     settings: str  # in words: what was set for low latency
     library = "torch"  # the package whose version counts
     file = "model.pt"  # which of the exported files it runs
-    precisions = tuple(PRECISIONS)
+    precisions = ("float32", "tf32", "float16", "bfloat16")
     devices = ("cpu", "cuda")
 
     def __init__(self, setup: Setup) -> None:
         for wanted, offered in ((setup.precision, self.precisions), (setup.device, self.devices)):
             if wanted not in offered:
                 raise InputError(f"{self.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
+        if setup.precision == "tf32" and setup.device == "cpu":
+            raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: a CPU has none.")
         _exists(self.model_file(setup))
         self.setup = setup
 
@@ -75,7 +83,7 @@ class PythonEngine(Engine, ABC):
 
     @abstractmethod
     def logits(self, image: torch.Tensor) -> torch.Tensor | np.ndarray:
-        """The scores of one image, 1×10, wherever the engine leaves them."""
+        """The scores of an image, 1×10 (or of as many as the setup's batch), wherever the engine leaves them."""
 
     def classify(self, image: torch.Tensor) -> int:
         return int(self.logits(image).argmax())
@@ -90,7 +98,8 @@ class PyTorchEngine(PythonEngine):
         if setup.threads:
             torch.set_num_threads(setup.threads)
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+        for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            backend.allow_tf32 = setup.precision == "tf32"  # float32 means float32
         with torch.inference_mode():
             self.network = self.load()
 
@@ -225,18 +234,30 @@ class AOTInductor(PyTorchEngine):
 
 
 class ONNXEngine(PythonEngine):
-    """What the engines share that run model.onnx."""
+    """What the engines share that run model.onnx, or what `prepare` makes of it in 8 bits."""
 
     file = "model.onnx"
-    precisions = ("float32",)
+    precisions = ("float32", "int8")
     devices = ("cpu",)
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return setup.prepared / "model-int8.onnx" if setup.precision == "int8" else super().model_file(setup)
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        _exists(setup.exported / cls.file)
+        if setup.precision == "int8" and not cls.model_file(setup).exists():
+            images = data.load("train").first(quantise.CALIBRATION_IMAGES).images
+            with _reason_of_failure("ONNX Runtime cannot quantise the network"):
+                quantise.int8(setup.exported / cls.file, images, cls.model_file(setup))
 
 
 class ONNXRuntime(ONNXEngine):
     """Microsoft's ONNX Runtime."""
 
     name = "onnxruntime"
-    settings = "all graph optimisations, batch fixed to 1"
+    settings = "all graph optimisations, batch size fixed"
     library = "onnxruntime"
 
     def __init__(self, setup: Setup) -> None:
@@ -244,7 +265,7 @@ class ONNXRuntime(ONNXEngine):
         onnxruntime = _imported("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = setup.threads
-        options.add_free_dimension_override_by_name("batch", 1)
+        options.add_free_dimension_override_by_name("batch", setup.batch)
         with _reason_of_failure(f"ONNX Runtime cannot load {self.model_file(setup)}"):
             self.session = onnxruntime.InferenceSession(self.model_file(setup), options, ["CPUExecutionProvider"])
 
@@ -256,19 +277,24 @@ class OpenVINO(ONNXEngine):
     """Intel's OpenVINO."""
 
     name = "openvino"
-    settings = "latency hint, batch fixed to 1, shared memory in and out"
+    settings = "latency hint, batch size fixed, shared memory in and out"
     library = "openvino"
+    precisions = ("float32", "float16", "bfloat16", "int8")
+    HINTS: ClassVar = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
+    CAPABILITIES: ClassVar = {"float16": "FP16", "bfloat16": "BF16"}  # else it would compute in float32, and not say so
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         openvino = _imported("openvino")
-        wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.HINTS[setup.precision]}
         if setup.threads:
             wanted["INFERENCE_NUM_THREADS"] = setup.threads
+        core, needed = openvino.Core(), self.CAPABILITIES.get(setup.precision)
+        if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError(f"openvino computes in {setup.precision} only where the processor does, which this one does not.")
         with _reason_of_failure(f"OpenVINO cannot load {self.model_file(setup)}"):
-            core = openvino.Core()
             network = core.read_model(self.model_file(setup))
-            network.reshape([1, 3, 32, 32])
+            network.reshape([setup.batch, 3, 32, 32])
             self.request = core.compile_model(network, "CPU", wanted).create_infer_request()
 
     def logits(self, image: torch.Tensor) -> np.ndarray:
@@ -277,6 +303,8 @@ class OpenVINO(ONNXEngine):
 
 class CppEngine(Engine):
     """An engine that the C++ program calls, in a process of its own, with no Python in it."""
+
+    precisions = ("float32", "float16", "bfloat16")
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:
@@ -334,7 +362,8 @@ def native_support(precision: str, environment: dict) -> str:
     if precision == "float32":
         return "native"
     if environment["gpu"]:
-        least = {"float16": [5, 3], "bfloat16": [8, 0]}[precision]  # CUDA C++ Programming Guide, arithmetic throughput
+        # CUDA C++ Programming Guide, arithmetic throughput
+        least = {"tf32": [8, 0], "float16": [5, 3], "bfloat16": [8, 0], "int8": [6, 1]}[precision]
         return "native" if environment["gpu"]["compute_capability"] >= least else "emulated"
     return "native" if CPU_FEATURES[precision] & set(environment["cpu"]["features"]) else "emulated"
 

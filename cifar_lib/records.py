@@ -175,7 +175,7 @@ def _cpu() -> dict:
     info = _read("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info)
     flags = re.search(r"flags\s*:\s*(.+)", info)
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
               "amx_int8")
     return {
         "model": model[1].strip() if model else platform.processor() or platform.machine(),
