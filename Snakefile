@@ -1,4 +1,5 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
+import glob
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else "shipped"
 FIRST = config["seeds"][0]
 LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
-TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "stats", "timer")),
+TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "quantise", "stats", "timer")),
           *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
 PAPERMILL = "papermill --no-progress-bar --log-level ERROR {input.notebook} {log} -y {params.values:q}"
 
@@ -28,7 +29,7 @@ rule report:
     input:
         expand(f"{FOLDER}/train/seed{{seed}}/record.json", seed=config["seeds"]),
         [f"{FOLDER}/{step}/record.json" for step in ("export", "latency", "half_precision")],
-        *TIMING, "cifar_lib/verdicts.py", "cifar_lib/figures.py", "cifar_lib/page.py", "claims.yaml",
+        *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py", "claims.yaml", "published.yaml",
         "cifar_lib/templates/report/index.html.j2", "cifar_lib/templates/report/report.css",
         notebook="notebooks/5_report.ipynb",
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
@@ -68,7 +69,9 @@ rule latency:
 
 
 rule half_precision:
-    input: f"{FOLDER}/export/model.pt", *TIMING, notebook="notebooks/4_half_precision.ipynb"
+    input:
+        f"{FOLDER}/export/model.pt", *TIMING, "cifar_lib/precision.py", "cifar_lib/roofline.py",
+        notebook="notebooks/4_half_precision.ipynb"
     output: f"{FOLDER}/half_precision/record.json"
     log: f"{LOGS}/4_half_precision.ipynb"
     params: values=values(**config["half_precision"])

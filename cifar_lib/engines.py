@@ -10,7 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from cifar_lib import InputError, cpp, data, quantise
-from cifar_lib.data import Split
+from cifar_lib.data import Split, normalise
 from cifar_lib.model import network_from
 
 # Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies; 8-bit integers are for
@@ -87,6 +87,10 @@ class PythonEngine(Engine, ABC):
 
     def classify(self, image: torch.Tensor) -> int:
         return int(self.logits(image).argmax())
+
+    def classes(self, images: torch.Tensor) -> np.ndarray:
+        """The classes of as many images as the setup's batch, N×3×32×32, in host memory."""
+        return torch.as_tensor(self.logits(images)).argmax(1).cpu().numpy()
 
 
 class PyTorchEngine(PythonEngine):
@@ -214,7 +218,8 @@ class AOTInductor(PyTorchEngine):
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
-        return setup.prepared / f"aotinductor-{setup.device}-{setup.precision}-{setup.threads}.pt2"
+        kind = f"{setup.device}-{setup.precision}-{setup.threads}-{setup.batch}"
+        return setup.prepared / f"aotinductor-{kind}.pt2"
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:
@@ -222,7 +227,7 @@ class AOTInductor(PyTorchEngine):
             return
         dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
         network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
-        example = torch.zeros(1, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
+        example = torch.zeros(setup.batch, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
         with torch.no_grad(), _reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
             torch._inductor.aoti_compile_and_package(
@@ -347,6 +352,17 @@ ENGINES: dict[str, type[Engine]] = {
 }
 
 
+def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
+    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; its C++ twin gives the same."""
+    setup = replace(setup, batch=batch)
+    ENGINES[name].prepare(setup)
+    engine = ENGINES[name](setup)
+    padded = torch.cat([images, images[:1].expand(-len(images) % batch, -1, -1, -1)])  # the engine takes whole batches
+    logits = [torch.as_tensor(engine.logits(some)).to("cpu", torch.float32, copy=True)
+              for some in normalise(padded).contiguous().split(batch)]
+    return torch.cat(logits)[: len(images)].numpy()
+
+
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The program in `path`, on the CPU. Raises InputError where it is missing or no TorchScript."""
     return _loaded(path, lambda: torch.jit.load(path, map_location="cpu"))
@@ -358,14 +374,16 @@ def load_exported_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def native_support(precision: str, environment: dict) -> str:
-    """Whether the machine of a record's `environment` computes in `precision` itself: "native" or "emulated"."""
+    """Whether the machine of a record's `environment` computes in `precision` itself: "native", or how else."""
     if precision == "float32":
         return "native"
     if environment["gpu"]:
         # CUDA C++ Programming Guide, arithmetic throughput
         least = {"tf32": [8, 0], "float16": [5, 3], "bfloat16": [8, 0], "int8": [6, 1]}[precision]
         return "native" if environment["gpu"]["compute_capability"] >= least else "emulated"
-    return "native" if CPU_FEATURES[precision] & set(environment["cpu"]["features"]) else "emulated"
+    if CPU_FEATURES[precision] & set(environment["cpu"]["features"]):
+        return "native"
+    return "without VNNI" if precision == "int8" else "emulated"
 
 
 def _loaded(path: Path, load: Callable[[], Any]) -> Any:

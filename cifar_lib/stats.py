@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import ruptures
 from scipy import ndimage, signal, stats
+from scipy.special import softmax
 
 CONFIDENCE = 0.95
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
@@ -147,6 +148,18 @@ def ratio_interval(new: Sequence[float], base: Sequence[float]) -> tuple[float, 
     logs = np.log(np.asarray(new) / np.asarray(base))
     low, high = mean_interval(logs)
     return float(np.exp(logs.mean())), (float(np.exp(low)), float(np.exp(high)))
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error, 0 to 1: how far confidence and share of right answers are apart, image by image.
+
+    `logits` are N×10; images are put into `bins` equal ranges of confidence (Guo and others, "On Calibration of Modern
+    Neural Networks", 2017).
+    """
+    confidence, found = softmax(logits, axis=1).max(1), logits.argmax(1)
+    groups = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[groups == group].sum() - (found == labels)[groups == group].sum()) for group in range(bins)]
+    return float(sum(gaps) / len(labels))
 
 
 def differences_half(table: np.ndarray) -> float:

@@ -32,7 +32,9 @@ IMAGES_WITH_LOGITS = 200  # the first ones, which is enough to see how far an en
 AGAIN = "again"  # the same engine as if it were another one: what is found between the two is noise
 ONE_IMAGE = "one-image"  # the first image over and over: shows whether caching flatters (as MLPerf's TEST04 does)
 LOADGEN = "loadgen"  # in turns with MLPerf's LoadGen
+BATCHES = "batches"  # several images at once
 THREADS_IMAGES = 100  # timed to choose a number of threads
+BATCH_SECONDS = 0.3  # of measuring each batch size
 ROUND_IMAGES = 100  # ours and LoadGen's take turns so often that a machine's drift is the same for both
 LOCK = Path(tempfile.gettempdir()) / "cifar_lib_timer.lock"
 
@@ -47,7 +49,7 @@ class Job:
     threads: int  # of the CPU; 0 leaves the choice to `measure`
     images: int
     warmup: int
-    variant: str = ""  # AGAIN, ONE_IMAGE, LOADGEN, or the usual measurement
+    variant: str = ""  # AGAIN, ONE_IMAGE, LOADGEN, BATCHES, or the usual measurement
 
     @property
     def series(self) -> str:
@@ -122,6 +124,33 @@ def in_turns(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     return {which: np.array(values) for which, values in found.items()}
 
 
+def batch_sizes(largest: int) -> list[int]:
+    """1, 2, 4, … up to `largest`."""
+    return [2**power for power in range(largest.bit_length())]
+
+
+def batches(job: Job, setup: Setup) -> dict[str, np.ndarray]:
+    """The median time (`batch_ns`) of each of `batch_sizes(job.images)`, an engine for each, in this process."""
+    images = data.normalise(data.load("test").first(job.images).images)
+    medians = []
+    for size in batch_sizes(job.images):
+        engine, batch = ENGINES[job.engine](replace(setup, batch=size)), images[:size].clone()
+        first_ns = _time_batches(engine, batch, 2)[-1]  # what is set up lazily is behind us after the first
+        often = min(max(int(BATCH_SECONDS * 1e9 / first_ns), 3), 100)
+        medians.append(np.median(_time_batches(engine, batch, often)))
+    return {"batch_ns": np.array(medians)}
+
+
+def _time_batches(engine: PythonEngine, batch: torch.Tensor, often: int) -> list[int]:
+    """How long (ns) it takes each time from a batch in host memory to its classes there."""
+    found = []
+    for _ in range(often):
+        start = time.perf_counter_ns()
+        engine.classes(batch)
+        found.append(time.perf_counter_ns() - start)
+    return found
+
+
 def cross_check(job: Job, exported: Path) -> dict:
     """What `in_turns` finds in a fresh process; or the `reason` why not."""
     told = {"engine": job.engine, "images": ROUND_IMAGES, "quantile": loadgen.QUANTILE}
@@ -133,69 +162,101 @@ def cross_check(job: Job, exported: Path) -> dict:
     return {**told, **{which: values.tolist() for which, values in found.items() if which.endswith("_ns")}}
 
 
+@dataclass
+class Outcome:
+    """What came of a job: a result for each run, or the reason why there are none."""
+
+    job: Job
+    results: list[dict[str, np.ndarray]]
+    reason: str = ""
+    file_bytes: int = 0  # of what was loaded
+    threads_tried_ns: dict[int, float] | None = None
+
+    def row(self, **found: object) -> dict:
+        """What a record says of the job, and `found` unless it did not run."""
+        return {**asdict(self.job), **({"reason": self.reason} if self.reason else
+                                       {"threads_tried_ns": self.threads_tried_ns, **found})}
+
+
 def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Run every job `runs` times, each in a fresh process, in rounds that shuffle the jobs' order.
+    """Time every job in `runs` fresh processes, in rounds that shuffle the jobs' order.
 
     `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number that its engine is fastest
     with. Returns a row for each job (what the record keeps) and the raw series: `<engine>-<precision>` (ns, int64
     runs×images) and the same name with `-classes`. A job that cannot run here is a row with its `reason`.
     """
-    failed: dict[Job, str] = {}
-    tried: dict[tuple[str, str], dict[int, float]] = {}
-    shuffle = random.Random(seed)
     test = data.load("test")
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
     exact = model.predict(network, test.first(IMAGES_WITH_LOGITS)).numpy()
+    outcomes = _run_all(jobs, runs, exported, seed)
+    series = {}
+    for outcome in outcomes:
+        if not outcome.reason:
+            name = outcome.job.series
+            series[name] = np.stack([result["ns"] for result in outcome.results])
+            series[f"{name}-classes"] = np.stack([result["classes"] for result in outcome.results])
+    return [_row(outcome, test.labels.numpy(), exact) for outcome in outcomes], series
+
+
+def measure_batches(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> list[dict]:
+    """Time batches of 1, 2, 4, … up to each job's images in `runs` fresh processes, as `measure` does.
+
+    Returns a row for each job with `batches` (images at once) and `batch_ns` (a list for each run of the median time, from
+    host memory to class numbers in host memory, of each batch), or with its `reason`.
+    """
+    outcomes = _run_all([replace(job, variant=BATCHES) for job in jobs], runs, exported, seed)
+    return [outcome.row(batches=batch_sizes(outcome.job.images),
+                        batch_ns=[result["batch_ns"].tolist() for result in outcome.results]) for outcome in outcomes]
+
+
+def _run_all(jobs: Sequence[Job], runs: int, exported: Path, seed: int) -> list[Outcome]:
+    """An outcome for each job, in their order."""
+    outcomes: list[Outcome] = []
+    tried: dict[tuple[str, str], dict[int, float]] = {}
+    shuffle = random.Random(seed)
     with (
         _alone_on_this_machine(), tempfile.TemporaryDirectory() as prepared,
         tqdm(total=len(jobs) * runs, unit="process") as progress,
     ):
-        ready = []
         for job in jobs:
             progress.set_postfix_str(f"preparing {job.series}")
+            outcomes.append(Outcome(job, []))
             try:
-                job = _get_ready(job, exported, Path(prepared), tried)
+                _get_ready(outcomes[-1], exported, Path(prepared), tried)
             except InputError as error:
-                failed[job] = str(error)
-            ready.append(job)
-        jobs, setups = ready, {job: job.setup(exported, Path(prepared)) for job in ready}
-        results: dict[Job, list] = {job: [] for job in jobs}
+                outcomes[-1].reason = str(error)
         progress.unpause()  # or the time left would count the preparing
         for number in range(runs):
-            for job in shuffle.sample(jobs, len(jobs)):
+            for outcome in shuffle.sample(outcomes, len(outcomes)):
+                job = outcome.job
                 progress.set_postfix_str(f"{job.series}, run {number + 1} of {runs}, {job.images:,} images")
-                if job not in failed:
+                if not outcome.reason:
                     try:
-                        results[job].append(_in_fresh_process(job, setups[job]))
+                        outcome.results.append(_in_fresh_process(job, job.setup(exported, Path(prepared))))
                     except InputError as error:
-                        failed[job] = str(error)
+                        outcome.reason = str(error)
                 progress.update()
-        rows = [{**asdict(job), "reason": failed[job]} if job in failed
-                else {**_row(job, setups[job], results[job], test.labels.numpy(), exact),
-                      "threads_tried_ns": tried.get((job.engine, job.precision))} for job in jobs]
-    series = {}
-    for job in jobs:
-        if job not in failed:
-            series[job.series] = np.stack([result["ns"] for result in results[job]])
-            series[f"{job.series}-classes"] = np.stack([result["classes"] for result in results[job]])
-    return rows, series
+    return outcomes
+
+
+def _get_ready(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple[str, str], dict[int, float]]) -> None:
+    """Settle the job's threads and prepare its engine; `tried` remembers what was found for an engine and precision."""
+    job = outcome.job
+    if not job.threads and job.device == "cpu":
+        kind = job.engine, job.precision
+        if kind not in tried:
+            tried[kind] = _try_threads(job, exported, prepared)
+        outcome.threads_tried_ns = tried[kind]
+        outcome.job = job = replace(job, threads=min(tried[kind], key=tried[kind].get))
+    engine, setup = ENGINES[job.engine], job.setup(exported, prepared)
+    engine.prepare(setup)
+    outcome.file_bytes = engine.model_file(setup).stat().st_size
 
 
 def thread_counts() -> list[int]:
     """The numbers of threads that are tried: 1, 2, 4, … and all cores at hand."""
     cores = records.cores()
     return sorted({2**power for power in range(cores.bit_length())} | {cores})
-
-
-def _get_ready(job: Job, exported: Path, prepared: Path, tried: dict[tuple[str, str], dict[int, float]]) -> Job:
-    """`job` with its number of threads, its engine prepared; `tried` remembers what was found for engine and precision."""
-    if not job.threads and job.device == "cpu":
-        kind = job.engine, job.precision
-        if kind not in tried:
-            tried[kind] = _try_threads(job, exported, prepared)
-        job = replace(job, threads=min(tried[kind], key=tried[kind].get))
-    ENGINES[job.engine].prepare(job.setup(exported, prepared))
-    return job
 
 
 def _try_threads(job: Job, exported: Path, prepared: Path) -> dict[int, float]:
@@ -209,20 +270,23 @@ def _try_threads(job: Job, exported: Path, prepared: Path) -> dict[int, float]:
     return found
 
 
-def _row(job: Job, setup: Setup, results: list[dict], labels: np.ndarray, exact: np.ndarray) -> dict:
+def _row(outcome: Outcome, labels: np.ndarray, exact: np.ndarray) -> dict:
+    """What the record keeps of a job; `exact` are the logits of the first images by PyTorch in float32."""
+    if outcome.reason:
+        return outcome.row()
+    job, results = outcome.job, outcome.results
     engine, taken = ENGINES[job.engine], labels[: job.images]
     if job.variant == ONE_IMAGE:
         taken, exact = np.repeat(labels[:1], job.images), np.repeat(exact[:1], len(exact), axis=0)
     right = [result["classes"] == taken for result in results]
-    return {
-        **asdict(job),
-        "version": engine.version(),
-        "settings": engine.settings,
-        "file_bytes": engine.model_file(setup).stat().st_size,
-        "series": job.series,
-        "accuracy": 100 * float(np.mean(right)),  # of the predictions made while timed
-        "largest_logit_error": max(float(np.abs(result["logits"] - exact[: job.images]).max()) for result in results),
-        "runs": [
+    return outcome.row(
+        version=engine.version(),
+        settings=engine.settings,
+        file_bytes=outcome.file_bytes,
+        series=job.series,
+        accuracy=100 * float(np.mean(right)),  # of the predictions made while timed
+        largest_logit_error=max(float(np.abs(result["logits"] - exact[: job.images]).max()) for result in results),
+        runs=[
             {
                 **{f"{name}_ns": value for name, value in stats.summary(result["ns"]).items()},
                 "p50_interval_ns": stats.quantile_interval(result["ns"], 0.5),
@@ -239,7 +303,7 @@ def _row(job: Job, setup: Setup, results: list[dict], labels: np.ndarray, exact:
             }
             for result in results
         ],
-    }
+    )
 
 
 def _in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
@@ -320,7 +384,7 @@ def main() -> None:
     setup = job.setup(arguments.exported, arguments.prepared)
     try:
         ENGINES[job.engine].prepare(setup)  # done already, except where this is called by hand
-        np.savez(arguments.output, **(in_turns if job.variant == LOADGEN else run)(job, setup))
+        np.savez(arguments.output, **{LOADGEN: in_turns, BATCHES: batches}.get(job.variant, run)(job, setup))
     except InputError as error:
         sys.exit(str(error))
 

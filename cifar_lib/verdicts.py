@@ -215,7 +215,8 @@ def half_no_gain(claim: dict, evidence: Evidence) -> Judgement:
     if not evidence["half_precision"]:
         return _not_run("no half precision measured")
     found = evidence["half_precision"][0]
-    row = next((row for row in found.measured["precisions"] if row["precision"] == claim["precision"]), None)
+    wanted = claim["engine"], claim["precision"]
+    row = next((row for row in found.measured["precisions"] if (row["engine"], row["precision"]) == wanted), None)
     if not row or "ratio" not in row:
         return _not_run(f"{claim['precision']} did not run here", found)
     if len(row["runs"]) < LEAST_RUNS:

@@ -1,7 +1,6 @@
 """What the page says of a latency record follows from its numbers."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +27,7 @@ def measured(
         results = [{"ns": one, "classes": np.zeros(IMAGES, np.uint8), "logits": np.zeros((200, 10)), "load_ns": 2_000_000_000,
                     "warmup_ns": np.full(50, int(1e3 * median)), "involuntary_switches": 1, "steal_share": 0.0, "mhz": [2000]}
                    for one in ns]
-        row = timer._row(job, job.setup(Path(__file__).parent, Path(__file__).parent), results,
-                         np.zeros(IMAGES, np.int64), np.zeros((200, 10)))
+        row = timer._row(timer.Outcome(job, results), np.zeros(IMAGES, np.int64), np.zeros((200, 10)))
         row["runs"][0].update(changes)
         rows.append(row)
         series[job.series], series[f"{job.series}-classes"] = ns, np.zeros_like(ns)
@@ -38,12 +36,6 @@ def measured(
     clock = {"name": "a clock", "step_ns": 10, "cost_ns": 40.0}
     return {"environment": environment, "measurements": {
         "engines": rows, "loadgen": loadgen, "busy_share": 0.01, "clock": clock}}, series
-
-
-@pytest.fixture(autouse=True)
-def any_file_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    for engine in timer.ENGINES.values():
-        monkeypatch.setattr(engine, "model_file", classmethod(lambda cls, setup: Path(__file__)))
 
 
 BOTH = {("torchscript", ""): 2000.0, ("openvino", ""): 1200.0}

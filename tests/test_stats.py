@@ -279,3 +279,19 @@ def test_differences_between_rows_that_differ_by_luck_alone_stay_within_their_in
     apart = np.abs(luck.mean(2)[:, 1:] - luck.mean(2)[:, :1]).max(1)
     inside = np.mean([most <= stats.differences_half(table) for most, table in zip(apart, luck)])
     assert 0.94 < inside < 0.99  # Bonferroni's correction errs on the safe side
+
+
+# ---- calibration
+
+
+def test_an_honest_network_is_calibrated_and_a_boastful_one_is_not() -> None:
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(10), 100_000)
+    labels = (random.random((len(shares), 1)) > shares.cumsum(1)).sum(1)
+    assert stats.calibration_error(np.log(shares), labels) < 0.01
+    assert stats.calibration_error(5 * np.log(shares), labels) > 0.2
+
+
+def test_the_calibration_error_of_known_numbers() -> None:
+    logits = np.log(np.array([[0.8] + [0.2 / 9] * 9] * 10))
+    assert stats.calibration_error(logits, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.2)

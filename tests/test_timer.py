@@ -16,7 +16,7 @@ from conftest import Refused
 from test_engines import export_all, tiny_network
 
 from cifar_lib import InputError, cpp, data, export, model, records, timer
-from cifar_lib.engines import Setup
+from cifar_lib.engines import ENGINES, Setup
 from cifar_lib.timer import Job, time_images
 
 EAGER, TORCHSCRIPT, CPP = (Job(engine, "float32", "cpu", threads=1, images=100, warmup=5)
@@ -116,6 +116,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
         data.find.cache_clear()
         rows, series = timer.measure([EAGER, TORCHSCRIPT, CPP, ON_A_GPU], RUNS, export_all(tiny_network(), folder))
     return rows, series, pids
+
+
+@pytest.fixture
+def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(timer, "LOCK", tmp_path / "lock")
+    return export_all(tiny_network(), tmp_path)
 
 
 @pytest.fixture
@@ -255,6 +261,23 @@ def test_a_named_number_of_threads_is_kept_and_others_are_not_tried(pretended: l
     rows, _ = timer.measure([replace(EAGER, threads=4)], 1, tmp_path)
     assert (rows[0]["threads"], rows[0]["threads_tried_ns"]) == (4, None)
     assert [job.threads for job in pretended] == [4]
+
+
+def test_batches_double_up_to_the_largest(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR10_DIR", data.STAND_IN)
+    jobs = [replace(EAGER, images=8), replace(EAGER, engine="onnxruntime", images=8), ON_A_GPU]
+    *rows, missing = timer.measure_batches(jobs, RUNS, exported)
+    for row in rows:
+        assert row["batches"] == [1, 2, 4, 8]
+        assert np.shape(row["batch_ns"]) == (RUNS, 4) and np.min(row["batch_ns"]) > 0
+    assert "reason" in missing and "batch_ns" not in missing
+
+
+@pytest.mark.parametrize("name", ["eager", "torchscript", "onnxruntime", "openvino"])
+def test_a_batch_has_the_classes_of_its_images(name: str, exported: Path, first_images: data.Split) -> None:
+    images = data.normalise(first_images.images[:8])
+    engine = ENGINES[name](Setup(exported, exported, batch=8))
+    assert engine.classes(images).tolist() == model.predict(tiny_network(), first_images.first(8)).argmax(1).tolist()
 
 
 def test_a_busy_machine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,199 @@
+"""Figures and tables of half precision: what it brings, what it costs, from which batch on it pays, and why."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from torch import Tensor
+
+from cifar_lib import latency, precision, stats
+from cifar_lib import roofline as rooflines
+from cifar_lib.figures.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
+
+
+def precision_sentence(record: dict) -> str:
+    """Does half precision help one image at a time here, by how much, why, and from which batch on? From the numbers."""
+    measured = record["measurements"]
+    rows = [row for row in precision.ran(record) if "ratio" in row and row["precision"] != "int8"]
+    helps = [row for row in rows if row["ratio_interval"][1] < 1]
+    if not rows:
+        return "Half precision was not measured."
+    best = min(helps or rows, key=lambda row: row["ratio"])
+    times = f"{with_interval((best['ratio'], best['ratio_interval']), 2)} times float32's latency ({best['support']} here)"
+    words = (f"{'Yes' if helps else 'No'}: one image at a time, {best['precision']} takes "
+             f"{'' if helps else 'at best '}{times} with {best['engine']}.")
+    if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
+        words += (f" In float32 the network then computes at {share:.0%} of the rate of this machine's matrix products, so "
+                  f"{'there is little' if share > 0.5 else 'more than half of the time is not arithmetic'}"
+                  f"{' but arithmetic to save' if share > 0.5 else ''}.")
+    pays = {row["precision"]: precision.break_even(measured["batches"], row["engine"], row["precision"])
+            for row in measured["batches"] if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16")}
+    largest = max((max(row["batches"]) for row in measured["batches"] if "batches" in row), default=1)
+    told = [f"{name} from batch {batch:,} on" for name, batch in pays.items() if batch]
+    words += f" It pays with {listed(told)}." if told else f" It pays at no batch size up to {largest:,}."
+    return words
+
+
+def precision_table(record: dict) -> pd.DataFrame:
+    """A row for each engine and precision: latency (µs), ratio, accuracy (%), changed predictions, errors, calibration."""
+    rows = []
+    for row in record["measurements"]["precisions"]:
+        if "runs" not in row:
+            continue
+        rows.append({
+            "engine": row["engine"], "precision": row["precision"], "on this machine": row["support"],
+            "mean (µs)": np.mean([run["mean_ns"] for run in row["runs"]]) / 1e3,
+            "p50 (µs)": np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3,
+            "× float32": with_interval((row["ratio"], row["ratio_interval"]), 2) if "ratio" in row else "1",
+            "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
+            "to right": row["changed_to_right"], "to wrong": row["changed_to_wrong"],
+            "logit error, largest": row["largest_logit_error"], "mean": row["mean_logit_error"],
+            "calibration error": row["calibration_error"], "threads": row["threads"],
+        })
+    return pd.DataFrame(rows)
+
+
+def precision_reasons(record: dict) -> list[str]:
+    """What cannot run here, and why, a sentence each."""
+    rows = [row for row in record["measurements"]["precisions"] if "reason" in row]
+    return [f"{precision.name(row)}: {row['reason']}" for row in rows]
+
+
+def accuracy_and_latency(record: dict) -> Picture:
+    """Accuracy against latency, a point with intervals for each engine and precision."""
+    rows, total = precision.ran(record), record["measurements"]["test_images"]
+    times = {precision.name(row): latency.quantile(row, "mean") for row in rows}
+    fastest = min(rows, key=lambda row: times[precision.name(row)][0])
+    colors = {kind: f"C{number}" for number, kind in enumerate(dict.fromkeys(row["precision"] for row in rows))}
+    marks = dict(zip(dict.fromkeys(row["engine"] for row in rows), "osD^v<>P*X"))
+    told = []
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots()
+        for row in rows:
+            time, (low, high) = times[precision.name(row)]
+            right = round(row["test_accuracy"] * total / 100)
+            least, most = stats.share_interval(right, total)
+            axis.errorbar([time], [row["test_accuracy"]], fmt=marks[row["engine"]], color=colors[row["precision"]], capsize=3,
+                          xerr=[[time - max(low, time / 2)], [min(high, 2 * time) - time]],
+                          yerr=[[max(0, row["test_accuracy"] - least)], [max(0, most - row["test_accuracy"])]],
+                          label=precision.name(row))
+            told.append(f"{precision.name(row)} {time:,.0f} µs and {row['test_accuracy']:.2f}%")
+        axis.set(xscale="log", xlabel="mean latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
+                 title=f"{precision.name(fastest)} is the fastest, and right on {fastest['test_accuracy']:.1f}%")
+        axis.set_xlim(0.45 * min(time for time, _ in times.values()), 2.2 * max(time for time, _ in times.values()))
+        plain_log_ticks(axis, *axis.get_xlim())
+        figure.legend(loc="outside right center", frameon=False)
+        return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images.",
+                        "Mean latency and accuracy: " + listed(told) + ".")
+
+
+def batches(record: dict) -> Picture:
+    """Time per image against the batch size, a line for each engine and precision."""
+    rows = [row for row in record["measurements"]["batches"] if "batch_ns" in row]
+    each = {precision.name(row): np.mean(row["batch_ns"], axis=0) / row["batches"] / 1e3 for row in rows}
+    best = min(each, key=lambda name: each[name].min())
+    busy = {precision.name(row): precision.busy_from(row) for row in rows}
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots()
+        for number, row in enumerate(rows):
+            axis.plot(row["batches"], each[precision.name(row)], ".-" if number < 8 else ".--", color=f"C{number % 8}",
+                      label=precision.name(row))
+        axis.set(xscale="log", yscale="log", xlabel="images at once (logarithmic)", ylabel="time per image (µs, logarithmic)",
+                 title=f"In batches an image takes {each[best].min():,.0f} µs at the least, with {best}")
+        largest = max(max(row["batches"]) for row in rows)
+        axis.set_xticks([batch for batch in rows[0]["batches"] if largest < 100 or batch in (1, 4, 16, 64, 256, 1024, 4096)])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        plain_log_ticks(axis, min(times.min() for times in each.values()), max(times.max() for times in each.values()), "y")
+        figure.legend(loc="outside right center", frameon=False)
+        return picture(figure, "batches", "From host memory to class numbers in host memory, means over the runs.", listed(
+            f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly more from "
+            f"batch {busy[name]:,} on" for name, times in each.items()) + ".")
+
+
+def roofline(record: dict) -> Picture:
+    """Each layer, and the network at each batch size, under the roof that arithmetic and memory allow in its precision."""
+    found = record["measurements"]["rooflines"]
+    exact = next(one for one in found if one["precision"] == precision.BASE)
+    engine = next(row["engine"] for row in record["measurements"]["batches"] if "batch_ns" in row)
+    share = precision.share_of_ceiling(record, engine, precision.BASE, 1)
+    told = []
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(found), sharey=True, squeeze=False, figsize=(8, 4))
+        for axis, one in zip(axes[0], found):
+            intensity = np.geomspace(0.1, 2000, 200)
+            axis.plot(intensity, rooflines.roof(one, intensity) / 1e9, color="black", linewidth=1.2)
+            axis.plot(intensity, rooflines.roof(one, intensity, cached=False) / 1e9, color="black", linewidth=1, linestyle=":")
+            for number, batch in enumerate(dict.fromkeys(point["batch"] for point in one["points"])):
+                points = [point for point in one["points"] if point["batch"] == batch]
+                axis.plot([point["flop"] / point["bytes"] for point in points],
+                          [point["flop"] / np.mean(point["seconds"]) / 1e9 for point in points], "o", color=f"C{number}",
+                          markersize=4, alpha=0.8, label=f"layers, batch {batch}")
+            for number, name in enumerate(dict.fromkeys(row[0] for row in precision.network_points(record, one))):
+                line = [row[2:] for row in precision.network_points(record, one) if row[0] == name]
+                axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=f"C{number + 2}", linewidth=1,
+                          label=f"network, {name}")
+            axis.set(xscale="log", yscale="log", xlabel="operations a byte", title=one["precision"])
+            axis.title.set(fontsize=11, fontweight="normal")
+            told.append(f"in {one['precision']} the roof is {one['flop_per_s'] / 1e9:,.0f} GFLOP/s")
+        axes[0, 0].set_ylabel("GFLOP/s")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        figure.suptitle(f"One image at a time, {engine} computes at {share:.0%} of the roof in float32", x=0.01, ha="left",
+                        fontsize=12, fontweight="bold")
+        return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies "
+                        "in main memory. Both axes are logarithmic; the network at each batch size, from the left.",
+                        f"Roofline: {listed(told)}; {engine} reaches {share:.0%} of {exact['flop_per_s'] / 1e9:,.0f} GFLOP/s "
+                        "with one image.")
+
+
+def changed_predictions(images: Tensor, labels: Tensor, exact: np.ndarray, changed: dict[str, np.ndarray],
+                        names: Sequence[str], count: int = 10) -> Picture:
+    """Photos (uint8 N×3×32×32) whose class changes with the precision: `exact` are logits N×10, `changed` others by name."""
+    before = exact.argmax(1)
+    found = [(number, name, int(logits[number].argmax())) for name, logits in changed.items()
+             for number in np.flatnonzero(logits.argmax(1) != before)]
+    shown = found[:: max(1, -(-len(found) // count))] if found else []
+    lines = max(1, -(-len(shown) // 5))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(lines, 5, figsize=(8, 2.3 * lines + 0.4), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, (number, name, taken) in zip(axes.flat, shown):
+            axis.imshow(images[number].permute(1, 2, 0).cpu().numpy())
+            axis.set_title(f"{names[before[number]]} → {names[taken]}\n{name}\nis {names[labels[number]]}", fontsize=8,
+                           fontweight="normal", loc="center")
+        total = len(changed) * len(labels)
+        figure.suptitle(f"{len(found):,} of {total:,} predictions change with the precision", x=0.01, ha="left", fontsize=12,
+                        fontweight="bold")
+        return picture(figure, "changed_predictions", "Some of them: the class in float32 → the other, and the truth.",
+                        "Changed: " + (", ".join(f"{names[before[number]]} to {names[taken]} with {name}"
+                                                 for number, name, taken in shown) or "none") + ".")
+
+
+def half_precision(record: dict) -> Picture:
+    """Mean latency of every run with every engine and precision."""
+    rows = precision.ran(record)
+    means = {precision.name(row): [run["mean_ns"] / 1e3 for run in row["runs"]] for row in rows}
+    faster = [row for row in rows if row.get("ratio_interval", [1, 1])[1] < 1]
+    if faster:
+        best = min(faster, key=lambda row: row["ratio"])
+        title = f"One image at a time, {best['precision']} gains most ({best['engine']}: {best['ratio']:.2f} × float32)"
+    elif all(row["ratio_interval"][0] > 1 for row in rows if "ratio_interval" in row):
+        title = "One image at a time, float32 is the fastest"
+    else:
+        title = "One image at a time, no precision is clearly faster than float32"
+    numbers = listed(f"{name} {np.mean(values):,.0f} µs" for name, values in means.items())
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.2 + 0.5 * len(means)))
+        for number, values in enumerate(means.values()):
+            axis.plot(values, [number] * len(values), "o", color=f"C{number}", alpha=0.7)
+            axis.annotate(f"{np.mean(values):,.0f} µs", (min(values), number), (0, 9), textcoords="offset points")
+        axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)",
+                 title=title)
+        axis.set_xlim(0, 1.08 * max(max(values) for values in means.values()))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        return picture(figure, "half_precision", "Mean latency of each run, a dot each, with their mean above.",
+                        f"Mean latency: {numbers}.")

@@ -1,0 +1,106 @@
+"""What all figures share: one style, words beside each picture, and numbers written alike."""
+
+import html
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from cifar_lib import ROOT, records, stats
+
+STYLE = {
+    "figure.figsize": (8, 4.2),
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    # Okabe and Ito's palette (brown for its yellow, too light for lines), told apart also by readers who are colour-blind
+    "axes.prop_cycle": matplotlib.cycler(
+        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B6F47"]),
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cifar_lib",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure, as SVG, with the words for readers who cannot see it."""
+
+    name: str
+    svg: str
+    caption: str
+    alternative: str
+
+    def save(self, run: str) -> Path:
+        path = ROOT / "figures" / run / f"{self.name}.svg"
+        with records.replacing(path) as scratch:
+            scratch.write_text(self.svg)
+        return path
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<figure id="{self.name}"><div role="img" aria-label="{html.escape(self.alternative)}">'
+            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}</figcaption></figure>"
+        )
+
+
+def show(picture: Picture) -> None:
+    display(HTML(picture._repr_html_()))
+
+
+def warn_if_stand_in(origin: dict) -> None:
+    """Say on the page that the images are generated, where they are."""
+    if origin["dataset"] != "CIFAR-10":
+        display(HTML('<p class="warning"><strong>Stand-in data.</strong> CIFAR-10 was not at hand: these images are '
+                     "generated, and nothing here says anything about accuracy on CIFAR-10.</p>"))
+
+
+def with_interval(found: tuple[float, stats.Interval], digits: int = 0) -> str:
+    value, (low, high) = found
+    return f"{value:,.{digits}f} ({low:,.{digits}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:,.{digits}f})"
+
+
+def listed(items: Iterable[str]) -> str:
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> None:
+    """Ticks at 1, 2 and 5 times powers of ten within the data, written as plain numbers."""
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    ticks = [factor * 10.0**power for power in decades for factor in (1, 2, 5) if low <= factor * 10**power <= high]
+    target = axis.xaxis if which == "x" else axis.yaxis
+    target.set_major_locator(FixedLocator(ticks or [low, high]))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    target.set_minor_formatter(NullFormatter())
+
+
+def picture(figure: Figure, name: str, caption: str, alternative: str) -> Picture:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return Picture(name, buffer.getvalue(), caption, alternative)
+
+
+def _embeddable(svg: str, name: str) -> str:
+    """The <svg> element alone, its ids made unique to this figure, scaling with the page."""
+    element = svg[svg.index("<svg"):]
+    element = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", element)
+    return re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg \1 style="max-width:100%;height:auto" width="100%"',
+                  re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", element, count=1), count=1)

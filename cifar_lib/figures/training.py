@@ -1,0 +1,260 @@
+"""Figures and tables of trainings, of what a network gets wrong, and of what the parts of a recipe bring."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from cifar_lib import stats
+from cifar_lib.figures.style import STYLE, Picture, listed, picture
+from cifar_lib.model import ResNet9, training_pflop
+
+ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
+ORIGINAL_SEEDS, ORIGINAL_EPOCHS = 5, 150
+ORIGINAL_RECIPE = "the original's recipe"
+
+
+def photos(rows: dict, names: Sequence[str]) -> Picture:
+    """Rows of images (uint8 N×3×32×32 tensors), one above the other, with a class name over each column."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(len(rows), len(names), figsize=(8, 1.1 * len(rows) + 0.3), squeeze=False)
+        for line, images in zip(axes, rows.values()):
+            for axis, image in zip(line, images):
+                axis.imshow(image.permute(1, 2, 0).cpu().numpy())
+                axis.axis("off")
+        for axis, name in zip(axes[0], names):
+            axis.set_title(name, fontsize=8, fontweight="normal", loc="center")
+        return picture(figure, "photos", "From top to bottom: " + ", ".join(rows) + ".",
+                        f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
+
+
+def schedule(shares: Sequence[float], epochs: int) -> Picture:
+    """The learning rate of every step of a training, as a share of the highest."""
+    epoch = np.arange(1, len(shares) + 1) * epochs / len(shares)
+    finding = f"highest after {epoch[int(np.argmax(shares))]:.1f} epochs and ends at {shares[-1]:.1%} of that"
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 2.6))
+        axis.plot(epoch, shares)
+        axis.set(xlabel="epoch", ylabel="share of the highest", ylim=(0, 1.05), xlim=(0, epochs),
+                 title=f"The learning rate is {finding}")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return picture(figure, "schedule", "Learning rate of every step.",
+                        f"In a training of {epochs} epochs the learning rate is {finding}.")
+
+
+def training_curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Picture:
+    """Loss on the training images and accuracy on the others after every epoch, a line for each record.
+
+    A training still under way is a record whose epochs are fewer than its parameters ask for.
+    """
+    last = [record["measurements"]["epochs"][-1]["accuracy"] for record in trainings]
+    many = len(trainings) > 1
+    outcome = f"{min(last):.2f}–{max(last):.2f}%" if many else f"{last[0]:.2f}%"
+    done = max(len(record["measurements"]["epochs"]) for record in trainings)
+    epochs = max(record["parameters"]["epochs"] for record in trainings)
+    scored_on = listed(sorted({record["measurements"].get("scored_on", "test images") for record in trainings}))
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2)
+        for record in trainings:
+            rows = record["measurements"]["epochs"]
+            number = [row["epoch"] for row in rows]
+            label = f"seed {record['parameters']['seed']}"
+            left.plot(number, [row["loss"] for row in rows], ".-", label=label)
+            right.plot(number, [row["accuracy"] for row in rows], ".-", label=label)
+        left.set(xlabel="epoch", ylabel="training loss", title="Training loss", ylim=(0, None))
+        right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)", title=f"{outcome} after epoch {done}")
+        for axis in (left, right):
+            axis.set_xlim(0.5, epochs + 0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if many:
+            right.legend(frameon=False)
+        return picture(figure, name, "Loss and accuracy after every epoch; the last epoch is the result.",
+                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.")
+
+
+def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
+    """A row for each record: what was trained, for how long, the accuracy (%) with its 95% interval, and `when` that was."""
+    rows = []
+    for record, told in zip(trainings, when):
+        measured, parameters = record["measurements"], record["parameters"]
+        low, high = _accuracy_interval(measured)
+        without = parameters.get("without") or []
+        rows.append({
+            "recipe": parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
+            "seed": str(parameters["seed"]),
+            "epochs": len(measured["epochs"]),
+            "images": measured["train_images"],
+            "PFLOP": measured["pflop"],
+            "images/s": measured["images_per_second"],
+            "minutes": sum(row["train_seconds"] for row in measured["epochs"]) / 60,
+            "accuracy (%)": f"{measured['accuracy']:.2f} ({low:.2f} to {high:.2f})",
+            "scored on": f"{measured['test_images']:,} {measured.get('scored_on', 'test images')}",
+            "hardware": record["environment"]["hardware"],
+            "evidence": f"{told}, {record['made'][:10]}",
+        })
+    return pd.DataFrame(rows)
+
+
+def seeds(trainings: Sequence[Mapping]) -> Picture:
+    """The accuracy of each seed with the 95% interval of that one model (%).
+
+    Where all were scored on the test images of CIFAR-10, the band of the original's runs is drawn behind them.
+    """
+    ordered = sorted(trainings, key=lambda record: record["parameters"]["seed"])
+    accuracies = [record["measurements"]["accuracy"] for record in ordered]
+    intervals = [_accuracy_interval(record["measurements"]) for record in ordered]
+    half = max(high - low for low, high in intervals) / 2
+    apart = f"{len(ordered)} seeds end {max(accuracies) - min(accuracies):.2f} points apart" if len(ordered) > 1 else (
+        f"One seed ends at {accuracies[0]:.2f}%")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
+        if all(_on_the_test_images(record) for record in ordered):
+            axis.axvspan(*ORIGINAL_RUNS, color="0.88", linewidth=0, label="the original's five runs")
+        errors = np.abs(np.transpose(intervals) - accuracies)
+        axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3, label="one model, 95% interval")
+        axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
+                 ylim=(len(ordered) - 0.5, -0.5), xlabel="accuracy after the last epoch (%)",
+                 title=f"{apart}; each is known to ±{half:.2f}")
+        figure.legend(loc="outside lower right", ncols=2, frameon=False)
+        return picture(
+            figure, "seeds", "Bars: where one model might lie on other test photos (binomial); from dot to dot: the seeds.",
+            "Accuracy of each seed: " + listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
+                                                for record, accuracy in zip(ordered, accuracies)))
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
+    """How often each class (rows) is taken for each other (columns), in images."""
+    mistakes = matrix * (1 - np.eye(len(names), dtype=int))
+    true, taken = np.unravel_index(int(mistakes.argmax()), matrix.shape)
+    finding = f"{names[true]} is taken for {names[taken]} most often: {mistakes[true, taken]} of {matrix[true].sum():,}"
+    if not mistakes.any():
+        finding = "no image is taken for one of another class"
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axis = plt.subplots(figsize=(8, 6.4))
+        axis.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", aspect="auto", vmax=1.3 * max(1, mistakes.max()))
+        for row, column in np.ndindex(matrix.shape):
+            axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
+                      color="0.55" if row == column or not matrix[row, column] else "black")
+        axis.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
+                 xlabel="taken for", ylabel="true class", title=finding[0].upper() + finding[1:])
+        axis.tick_params(axis="x", rotation=40)
+        return picture(figure, "confusion", "Confusion matrix: every image, by its true class and the one it was taken for.",
+                        f"Confusion matrix of {len(names)} classes. {finding}.")
+
+
+def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
+    """The accuracy in each class, worst first, from a confusion matrix (rows: true class)."""
+    hits, totals = matrix.diagonal(), matrix.sum(1)
+    known = [number for number in range(len(names)) if totals[number]]
+    order = sorted(known, key=lambda number: hits[number] / totals[number])
+    shares = [100 * hits[number] / totals[number] for number in order]
+    errors = np.abs(np.transpose([stats.share_interval(hits[number], totals[number]) for number in order]) - shares)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3.6))
+        axis.errorbar(shares, range(len(order)), xerr=errors, fmt="o", capsize=3)
+        axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
+                 xlabel="right (%)", title=f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%")
+        return picture(figure, "class_accuracy", "Accuracy in each class, with its 95% interval (binomial).",
+                        "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)))
+
+
+def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str], count: int = 20) -> Picture:
+    """The photos (uint8 N×3×32×32) that the network takes for another class and is surest about, surest first."""
+    labels = labels.cpu()
+    sure, taken = logits.softmax(1).max(1)
+    wrong = (taken != labels).nonzero().flatten()
+    chosen = wrong[sure[wrong].argsort(descending=True, stable=True)[:count]]
+    lines = max(1, -(-len(chosen) // 5))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(lines, 5, figsize=(8, 2.1 * lines + 0.4), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, number in zip(axes.flat, chosen.tolist()):
+            axis.imshow(images[number].permute(1, 2, 0).cpu().numpy())
+            axis.set_title(f"{names[taken[number]]} {sure[number]:.0%}\nis {names[labels[number]]}", fontsize=10,
+                           fontweight="normal", loc="center")
+        figure.suptitle(f"{len(wrong):,} of {len(labels):,} are wrong; these are the surest", x=0.01, ha="left", fontsize=12,
+                        fontweight="bold")
+        return picture(figure, "mistakes", "The surest mistakes: what the network says and how sure it is, then what is true.",
+                        "Photos taken for another class: " + ", ".join(
+                            f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".")
+
+
+def ablation_table(record: Mapping) -> pd.DataFrame:
+    """A row for each part left out, the most missed first: accuracy (%) and its change (points), on average and by seed."""
+    table = _by_training(record)
+    change = table - table.iloc[0]
+    return pd.DataFrame({
+        "trained with": table.index,
+        "accuracy (%)": [f"{value:.2f}" for value in table.mean(axis=1)],
+        "images/s": _by_training(record, "images_per_second").mean(axis=1)[table.index].to_numpy(),
+        "change (points)": [f"{value:+.2f}" for value in change.mean(axis=1)],
+        **{f"seed {seed}": [f"{value:+.2f}" for value in change[seed]] for seed in table},
+    })
+
+
+def ablation(record: Mapping) -> Picture:
+    """What leaving out each part of the recipe costs (points of accuracy), a dot for each seed.
+
+    The title names a part only where its interval excludes none; with a single seed there are no intervals.
+    """
+    table = _by_training(record).drop(index=ORIGINAL_RECIPE)
+    change = (table - table.iloc[0]).iloc[1:]
+    mean, parameters = change.mean(axis=1), record["parameters"]
+    half = stats.differences_half(table.to_numpy()) if len(table.columns) > 1 else np.nan
+    clear = [name for name in change.index if abs(mean[name]) > half]
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(change)))
+        axis.axvline(0, color="0.5", linewidth=1)
+        for seed in change:
+            axis.plot(change[seed], range(len(change)), "o", color="C0", alpha=0.6, label="one seed" if seed == 0 else None)
+        axis.errorbar(mean, range(len(change)), xerr=None if np.isnan(half) else half, fmt="k|", markersize=12, capsize=3,
+                      label="mean" if np.isnan(half) else "mean, 95% interval")
+        axis.set(yticks=range(len(change)), yticklabels=change.index, ylim=(len(change) - 0.5, -0.5),
+                 xlabel="change of accuracy (points)", title=(
+                     f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
+                     "No part stands out from the luck of a seed" if len(change.columns) > 1 else
+                     "One seed does not tell what a part brings from luck"))
+        figure.legend(loc="outside lower right", ncols=2, frameon=False)
+        return picture(
+            figure, "ablation",
+            f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
+            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images.",
+            "Mean change of accuracy: " + listed(f"{name} {value:+.2f}" for name, value in mean.items()))
+
+
+def _by_training(record: Mapping, number: str = "accuracy") -> pd.DataFrame:
+    """A number of an ablation: a column for each seed, a row for each training, the whole recipe first, then the lowest."""
+    whole = "the fast recipe"
+    names = {("fast", ""): whole, ("seed", ""): ORIGINAL_RECIPE}
+    table = pd.DataFrame(
+        {"name": names.get((row["recipe"], "".join(row["without"])), f"without {', '.join(row['without'])}"),
+         "seed": row["seed"], number: row[number]} for row in record["measurements"]["trainings"]
+    ).pivot(index="name", columns="seed", values=number)
+    return table.loc[[whole, *table.mean(axis=1).drop(whole).sort_values(kind="stable").index]]
+
+
+def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
+    """How long the original's protocol would take on `hardware`, from the largest of the trainings made there."""
+    made_here = [record for record in trainings if record["environment"]["hardware"] == hardware]
+    if not made_here:
+        return ""
+    measured = max((record["measurements"] for record in made_here), key=lambda measured: measured["pflop"])
+    pflop = ORIGINAL_SEEDS * training_pflop(ResNet9(), ORIGINAL_EPOCHS * 50_000)
+    hours = pflop / measured["pflop"] * sum(row["train_seconds"] for row in measured["epochs"]) / 3600
+    protocol = f"{ORIGINAL_SEEDS} trainings of {ORIGINAL_EPOCHS} epochs (profile full, {pflop:.1f} PFLOP)"
+    return (f"The original's protocol, {protocol}, takes about {hours:,.1f} hours on {hardware}, "
+            f"at the speed of a training of {measured['pflop']:.2g} PFLOP.")
+
+
+def _on_the_test_images(record: Mapping) -> bool:
+    measured = record["measurements"]
+    return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == 10_000
+            and measured.get("scored_on", "test images") == "test images")
+
+
+def _accuracy_interval(measured: Mapping) -> stats.Interval:
+    return stats.share_interval(round(measured["accuracy"] * measured["test_images"] / 100), measured["test_images"])

@@ -1,0 +1,110 @@
+"""What a half-precision record says: does a precision pay one image at a time, from which batch on, and why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from cifar_lib import roofline, stats
+
+BASE = "float32"  # what the other precisions are compared with, in the same engine
+BUSY = 1.1  # a machine is busy where an image takes no more than so many times its least time
+
+
+def ran(record: Mapping) -> list[dict]:
+    """The rows (engine and precision) that were measured."""
+    return [row for row in record["measurements"]["precisions"] if "runs" in row]
+
+
+def name(row: Mapping) -> str:
+    return f"{row['engine']}, {row['precision']}"
+
+
+def compare(rows: Sequence[dict]) -> None:
+    """Give every row its `ratio` of mean latency to the same engine's float32, and the `ratio_interval` over the runs."""
+    for row, base in _with_base([row for row in rows if "runs" in row]):
+        means, exact = ([run["mean_ns"] for run in one["runs"]] for one in (row, base))
+        row["ratio"], row["ratio_interval"] = stats.ratio_interval(means, exact)
+
+
+def predictions(logits: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> dict:
+    """How predictions and logits (N×10) differ from those of the same engine in float32, and how true they are."""
+    found, before = logits.argmax(1), exact.argmax(1)
+    changed, error = found != before, np.abs(logits - exact)
+    return {
+        "test_accuracy": 100 * float(np.mean(found == labels)),
+        "changed_predictions": int(changed.sum()),
+        "changed_to_right": int((changed & (found == labels)).sum()),
+        "changed_to_wrong": int((changed & (before == labels)).sum()),
+        "largest_logit_error": float(error.max()),
+        "mean_logit_error": float(error.mean()),
+        "calibration_error": stats.calibration_error(logits, labels),
+    }
+
+
+def break_even(rows: Sequence[Mapping], engine: str, precision: str) -> int | None:
+    """The batch size from which on `precision` is faster than float32, beyond doubt at each; None where there is none.
+
+    `rows` are those of `timer.measure_batches`.
+    """
+    row, base = (next((row for row in rows if (row["engine"], row["precision"]) == (engine, one) and "batch_ns" in row), None)
+                 for one in (precision, BASE))
+    if not row or not base:
+        return None
+    pays = [stats.ratio_interval(ours, theirs)[1][1] < 1
+            for ours, theirs in zip(np.transpose(row["batch_ns"]), np.transpose(base["batch_ns"]))]
+    late = [batch for number, batch in enumerate(row["batches"]) if all(pays[number:])]
+    return late[0] if late else None
+
+
+def busy_from(row: Mapping) -> int:
+    """The smallest batch size at which an image takes hardly more than its least time, of a row of batches."""
+    each = np.mean(row["batch_ns"], axis=0) / row["batches"]
+    return int(np.array(row["batches"])[each <= BUSY * each.min()][0])
+
+
+def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -> float | None:
+    """The network's rate at a batch size, as a share of the machine's measured rate of arithmetic in that precision."""
+    ceiling = next((one["flop_per_s"] for one in record["measurements"]["rooflines"] if one["precision"] == precision), None)
+    row = next((row for row in record["measurements"]["batches"]
+                if (row["engine"], row["precision"]) == (engine, precision) and "batch_ns" in row), None)
+    if not ceiling or not row or batch not in row["batches"]:
+        return None
+    seconds = np.mean(row["batch_ns"], axis=0)[row["batches"].index(batch)] / 1e9
+    return batch * record["measurements"]["forward_flop"] / seconds / ceiling
+
+
+def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, float, float]]:
+    """The whole network on a precision's roofline: engine, batch size, operations a byte, operations a second.
+
+    Its bytes are those that the layers must move at the least, one after the other.
+    """
+    points = [point for point in measured["points"] if point["batch"] == measured["points"][0]["batch"]]
+    size, images = measured["number_bytes"], measured["points"][0]["batch"]
+    weights = sum(point["weights"] for point in points)
+    activations = sum(point["bytes"] / size - point["weights"] for point in points) / images
+    found = []
+    for row in record["measurements"]["batches"]:
+        if row["precision"] == measured["precision"] and "batch_ns" in row:
+            for batch, ns in zip(row["batches"], np.mean(row["batch_ns"], axis=0)):
+                flop = batch * record["measurements"]["forward_flop"]
+                found.append((row["engine"], batch, flop / (size * (weights + batch * activations)), flop / ns * 1e9))
+    return found
+
+
+def beyond_the_roof(measured: Mapping) -> list[tuple[str, int, float]]:
+    """The layers (name, batch size, times the roof) that were faster than the roof allows, beyond the noise of their times."""
+    found = []
+    for point in measured["points"]:
+        _, longest = stats.mean_interval(point["seconds"])
+        share = point["flop"] / longest / roofline.roof(measured, point["flop"] / point["bytes"])
+        if share > 1:
+            found.append((point["layer"], point["batch"], float(share)))
+    return found
+
+
+def _with_base(rows: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+    """Rows in other precisions, each with its engine's row in float32."""
+    exact = {row["engine"]: row for row in rows if row["precision"] == BASE}
+    for row in rows:
+        if row["precision"] != BASE and row["engine"] in exact:
+            yield row, exact[row["engine"]]

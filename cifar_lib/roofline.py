@@ -1,0 +1,158 @@
+"""What the hardware can do at most, and how near to it the network's layers come.
+
+A layer can be no faster than its operations at the machine's rate of arithmetic, nor than its bytes at the machine's rate
+of moving them (Williams, Waterman and Patterson, "Roofline", 2009). Both ceilings are measured here beside the layers: the
+one by large matrix products and convolutions, the other by copies, small ones that stay in a cache and large ones that do
+not.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_lib.engines import PRECISIONS
+from cifar_lib.model import ResNet9
+
+SECONDS, REPEATS = 0.1, 5  # of measuring each point, and in how many parts
+COPIES = [2**power for power in range(14, 29, 2)]  # bytes, from 16 KiB on
+MATRICES = [2**power for power in range(8, 14)]  # rows and columns
+CONVOLVED = [2**power for power in range(8)]  # images of 256×32×32, by 256 filters of 3×3
+PATIENCE = 0.1  # seconds; where a product takes longer, no larger one is tried
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights and what an image asks of it; an addition and a multiplication count as two operations."""
+
+    name: str
+    flop: int
+    weights: int
+    activations: int  # numbers in and out
+
+    def bytes(self, batch: int, size: int) -> int:
+        """What must be moved for a batch at the least, with numbers of `size` bytes."""
+        return size * (self.weights + batch * self.activations)
+
+
+def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
+    """The network's convolutions and its linear layer in order, each with its module and the shape of an image's input."""
+    found: dict[Layer, tuple[nn.Module, tuple[int, ...]]] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            with FlopCounterMode(display=False) as counter:
+                module.forward(*inputs)
+            numbers = inputs[0].numel() + output.numel()
+            found[Layer(name, counter.get_total_flops(), module.weight.numel(), numbers)] = module, tuple(inputs[0].shape[1:])
+        return hook
+
+    hooks = [module.register_forward_hook(note(name)) for name, module in network.named_modules()
+             if isinstance(module, nn.Conv2d | nn.Linear)]
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, 32, 32, device=network.linear.weight.device))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.inference_mode()
+def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int]) -> dict:
+    """The ceilings of a precision, and every layer's rate at each batch size.
+
+    Returns `number_bytes`, `flop_per_s` (the best of the `products`, a rate for each kind), `copies` (`bytes` of the source and
+    `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch`, with `flop`, `bytes`, `weights` (how
+    many) and `seconds` (one for each repeat).
+    """
+    dtype = PRECISIONS[precision]
+    size = torch.empty(0, dtype=dtype).element_size()
+    with _tf32(precision == "tf32"):
+        before, points = _products(dtype, device), []
+        for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
+            module = module.to(dtype)
+            for batch in batches:
+                images = _channels_last(torch.randn(batch, *shape, device=device).to(dtype))
+                points.append({"layer": layer.name, "batch": batch, "flop": batch * layer.flop,
+                               "bytes": layer.bytes(batch, size), "weights": layer.weights,
+                               "seconds": _seconds(lambda a=module, b=images: a(b), device)})
+        after = _products(dtype, device)  # once more: the machine may have been slower before
+        products = {kind: max(before[kind], after[kind]) for kind in before}
+        return {"precision": precision, "number_bytes": size, "flop_per_s": max(products.values()), "products": products,
+                "copies": [_copy(count, device) for count in COPIES], "points": points}
+
+
+def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
+    """The most operations a second of each kind of large product."""
+    matrices = (((side, side), (side, side)) for side in MATRICES)
+    images = (((count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
+    return {"matrix product": _best_rate(torch.matmul, matrices, dtype, device),
+            "convolution": _best_rate(lambda a, b: conv2d(a, b, padding=1), images, dtype, device)}
+
+
+def _copy(count: int, device: str) -> dict[str, float]:
+    source = torch.zeros(count, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return {"bytes": count, "bytes_per_s": 2 * count / min(_seconds(lambda: target.copy_(source), device))}
+
+
+def _best_rate(
+    work: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]],
+    dtype: torch.dtype, device: str,
+) -> float:
+    """The most operations a second of `work` on two arrays of these shapes, which grow."""
+    rates = []
+    for shape in shapes:
+        one, other = (_channels_last(torch.randn(sides, device=device).to(dtype)) for sides in shape)
+        with FlopCounterMode(display=False) as counter:
+            work(one, other)
+        seconds = _seconds(lambda a=one, b=other: work(a, b), device)
+        rates.append(counter.get_total_flops() / min(seconds))
+        if min(seconds) > PATIENCE:
+            break
+    return max(rates)
+
+
+def _channels_last(array: torch.Tensor) -> torch.Tensor:
+    return array.contiguous(memory_format=torch.channels_last) if array.ndim == 4 else array
+
+
+def roof(measured: dict, intensity: np.ndarray | float, cached: bool = True) -> np.ndarray | float:
+    """The most operations a second at so many operations a byte, with bytes in the fastest cache or in main memory."""
+    rates = [copy["bytes_per_s"] for copy in measured["copies"]]
+    return np.minimum(measured["flop_per_s"], intensity * (max(rates) if cached else rates[-1]))
+
+
+def _seconds(work: Callable[[], object], device: str) -> list[float]:
+    """How long `work` takes, back to back, in each of REPEATS parts of the time."""
+
+    def passed(often: int) -> float:
+        start = time.perf_counter()
+        for _ in range(often):
+            work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / often
+
+    passed(1)  # sets up what is set up lazily
+    often = max(1, int(SECONDS / REPEATS / passed(1)))
+    return [passed(often) for _ in range(REPEATS)]
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before):
+            backend.allow_tf32 = value

@@ -1,0 +1,46 @@
+"""The ceilings are those of the machine: nothing measured lies above them, and counts follow from the network."""
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lib import model, precision, roofline
+from cifar_lib.roofline import Layer
+
+MEASURED = {"flop_per_s": 1e11, "copies": [{"bytes": 16384, "bytes_per_s": 4e10}, {"bytes": 2**28, "bytes_per_s": 1e10}]}
+
+
+def test_layers_are_the_networks_in_order_and_their_operations_all_there_are() -> None:
+    network = model.ResNet9().eval()
+    found = list(roofline.layers(network))
+    assert [layer.name for layer in found] == ["first.0", "second.enter.0", "second.residual.0.0", "second.residual.1.0",
+                                               "third.0", "fourth.enter.0", "fourth.residual.0.0", "fourth.residual.1.0",
+                                               "linear"]
+    assert sum(layer.flop for layer in found) == model.forward_flop(network)
+    assert found[0] == Layer("first.0", 2 * 27 * 40 * 32 * 32, 27 * 40, (3 + 40) * 32 * 32)
+
+
+def test_a_batch_shares_the_weights() -> None:
+    layer = Layer("a layer", flop=1, weights=100, activations=10)
+    assert layer.bytes(batch=1, size=4) == 440
+    assert layer.bytes(batch=8, size=2) == 360
+
+
+@pytest.mark.parametrize(("intensity", "cached", "limit"), [(1, True, 4e10), (1, False, 1e10), (100, True, 1e11)])
+def test_the_roof_is_the_lower_of_two_ceilings(intensity: float, cached: bool, limit: float) -> None:
+    assert roofline.roof(MEASURED, intensity, cached) == pytest.approx(limit)
+
+
+def test_no_layer_lies_above_the_roof() -> None:
+    measured = roofline.measure(model.ResNet9().eval(), "float32", "cpu", [1, 8])
+    assert [point["batch"] for point in measured["points"]] == [1, 8] * 9
+    assert precision.beyond_the_roof(measured) == []
+    rates = [point["flop"] / np.mean(point["seconds"]) for point in measured["points"]]
+    assert max(rates) > 0.2 * measured["flop_per_s"]  # a roof far above everything would hold, too
+
+
+def test_measuring_leaves_the_network_and_the_settings_as_they_were() -> None:
+    network, before = model.ResNet9([2, 4, 8, 16]).eval(), torch.backends.cudnn.allow_tf32
+    roofline.measure(network, "bfloat16", "cpu", [1])
+    assert network.linear.weight.dtype == torch.float32
+    assert torch.backends.cudnn.allow_tf32 == before
