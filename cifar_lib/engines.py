@@ -56,13 +56,18 @@ class Engine:
     devices = ("cpu", "cuda")
 
     def __init__(self, setup: Setup) -> None:
-        for wanted, offered in ((setup.precision, self.precisions), (setup.device, self.devices)):
-            if wanted not in offered:
-                raise InputError(f"{self.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
-        if setup.precision == "tf32" and setup.device == "cpu":
-            raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: a CPU has none.")
+        self.check(setup)
         _exists(self.model_file(setup))
         self.setup = setup
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        """Whether the engine can compute so on this machine; InputError says why not."""
+        for wanted, offered in ((setup.precision, cls.precisions), (setup.device, cls.devices)):
+            if wanted not in offered:
+                raise InputError(f"{cls.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
+        if setup.precision == "tf32" and setup.device == "cpu":
+            raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: a CPU has none.")
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:
@@ -288,16 +293,21 @@ class OpenVINO(ONNXEngine):
     HINTS: ClassVar = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
     CAPABILITIES: ClassVar = {"float16": "FP16", "bfloat16": "BF16"}  # else it would compute in float32, and not say so
 
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        needed = cls.CAPABILITIES.get(setup.precision)
+        if needed and needed not in _imported("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError(f"openvino computes in {setup.precision} only where the processor does, which this one does not.")
+
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         openvino = _imported("openvino")
         wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.HINTS[setup.precision]}
         if setup.threads:
             wanted["INFERENCE_NUM_THREADS"] = setup.threads
-        core, needed = openvino.Core(), self.CAPABILITIES.get(setup.precision)
-        if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"openvino computes in {setup.precision} only where the processor does, which this one does not.")
         with _reason_of_failure(f"OpenVINO cannot load {self.model_file(setup)}"):
+            core = openvino.Core()
             network = core.read_model(self.model_file(setup))
             network.reshape([setup.batch, 3, 32, 32])
             self.request = core.compile_model(network, "CPU", wanted).create_infer_request()

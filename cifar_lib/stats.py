@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import ruptures
 from scipy import ndimage, signal, stats
 from scipy.special import softmax
 
@@ -81,6 +80,8 @@ def level_changes(ns: np.ndarray, block: int = 20) -> list[int]:
     noise = np.median(np.abs(np.diff(levels))) / 0.6745 / np.sqrt(2)  # 0.6745: the normal distribution's 75% quantile
     if noise == 0:  # the clock's steps are larger than what changes
         return []
+    import ruptures  # here, since every timed process imports this module and none of them needs it
+
     found = ruptures.KernelCPD(kernel="linear", min_size=2).fit_predict(levels / noise, pen=10 * np.log(blocks))
     return [block * int(change) for change in found[:-1]]
 

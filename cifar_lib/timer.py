@@ -242,6 +242,7 @@ def _run_all(jobs: Sequence[Job], runs: int, exported: Path, seed: int) -> list[
 def _get_ready(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple[str, str], dict[int, float]]) -> None:
     """Settle the job's threads and prepare its engine; `tried` remembers what was found for an engine and precision."""
     job = outcome.job
+    ENGINES[job.engine].check(job.setup(exported, prepared))
     if not job.threads and job.device == "cpu":
         kind = job.engine, job.precision
         if kind not in tried:

@@ -33,6 +33,10 @@ def precision_sentence(record: dict) -> str:
     largest = max((max(row["batches"]) for row in measured["batches"] if "batches" in row), default=1)
     told = [f"{name} from batch {batch:,} on" for name, batch in pays.items() if batch]
     words += f" It pays with {listed(told)}." if told else f" It pays at no batch size up to {largest:,}."
+    for row in precision.ran(record):
+        if row["precision"] == "int8" and "ratio" in row:
+            times = with_interval((row["ratio"], row["ratio_interval"]), 2)
+            words += f" 8-bit integers take {times} times float32's latency with {row['engine']}."
     return words
 
 
@@ -180,7 +184,7 @@ def half_precision(record: dict) -> Picture:
     faster = [row for row in rows if row.get("ratio_interval", [1, 1])[1] < 1]
     if faster:
         best = min(faster, key=lambda row: row["ratio"])
-        title = f"One image at a time, {best['precision']} gains most ({best['engine']}: {best['ratio']:.2f} × float32)"
+        title = f"One image at a time, {precision.name(best)} takes {best['ratio']:.2f} × float32's time"
     elif all(row["ratio_interval"][0] > 1 for row in rows if "ratio_interval" in row):
         title = "One image at a time, float32 is the fastest"
     else:
