@@ -10,7 +10,7 @@ from conftest import Refused
 
 from cifar_lib import InputError, data, export
 from cifar_lib.data import Split, normalise
-from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Eager, Setup, load_torchscript, native_support
+from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Eager, Setup, load_torchscript, native_support, predict
 from cifar_lib.model import ResNet9
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -149,6 +149,16 @@ def test_a_network_in_8_bits_is_nearly_the_same(
 def test_an_engine_for_gpus_is_refused_on_a_cpu(name: str, exported: Path, refused: Refused) -> None:
     with refused(name, "cpu", "cuda"):
         ENGINES[name](Setup(exported, exported))
+
+
+@pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
+def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Path, prepared: Path) -> None:
+    pixels = squares(7, seed=0)  # batches of 3: the last one is padded
+    logits = predict(name, Setup(exported, prepared), pixels, batch=3)
+    with torch.inference_mode():
+        exact = tiny_network()(normalise(pixels)).numpy()
+    assert logits.shape == (7, 10)
+    assert np.allclose(logits, exact, atol=1e-4)
 
 
 # ---- bad files
