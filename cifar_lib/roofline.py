@@ -76,7 +76,7 @@ def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int
     with _tf32(precision == "tf32"):
         before, points = _products(dtype, device), []
         for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
-            module = module.to(dtype)
+            module = module.to(dtype, memory_format=torch.channels_last)
             for batch in batches:
                 images = _channels_last(torch.randn(batch, *shape, device=device).to(dtype))
                 points.append({"layer": layer.name, "batch": batch, "flop": batch * layer.flop,
