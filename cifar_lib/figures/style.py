@@ -55,7 +55,7 @@ class Picture:
 
     def _repr_html_(self) -> str:
         return (
-            f'<figure id="{self.name}"><div role="img" aria-label="{html.escape(self.alternative)}">'
+            f'<figure id="{self.name}"><div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
             f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
 
