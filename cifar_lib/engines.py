@@ -66,8 +66,8 @@ class Engine:
         for wanted, offered in ((setup.precision, cls.precisions), (setup.device, cls.devices)):
             if wanted not in offered:
                 raise InputError(f"{cls.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
-        if setup.precision == "tf32" and setup.device == "cpu":
-            raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: a CPU has none.")
+        if setup.precision == "tf32" and (setup.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+            raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: here there is none.")
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:
@@ -161,7 +161,8 @@ class CUDAGraph(PyTorchEngine):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         with torch.inference_mode():
-            self.image, self.found = torch.zeros(1, 3, 32, 32).pin_memory(), torch.zeros(1, dtype=torch.int64).pin_memory()
+            self.image = torch.zeros(setup.batch, 3, 32, 32).pin_memory()
+            self.found = torch.zeros(setup.batch, dtype=torch.int64).pin_memory()
             beside = torch.cuda.Stream()  # a graph can be captured of what has run before, on another stream
             beside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(beside):

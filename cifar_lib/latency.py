@@ -55,11 +55,13 @@ def modes(ns: np.ndarray, classes: np.ndarray, runs: Sequence[Mapping]) -> tuple
     closest = max(related, key=related.get)
     words = f"goes most with {closest}" if related[closest] >= 0.1 else f"goes with none of {', '.join(causes)}"
     words += f" (Cramér's V {related[closest]:.2f})"
-    if closest == "the run":
-        told = {"clock": [np.mean(one["mhz"]) for one in runs], "steal": [one["steal_share"] for one in runs],
+    if closest == "the run" and len(runs) >= 5:  # of fewer, ranks say nothing
+        told = {"clock": [sum(one["mhz"]) / len(one["mhz"]) if one["mhz"] else np.nan for one in runs],
+                "steal": [one["steal_share"] for one in runs],
                 "interruptions": [one["involuntary_switches"] for one in runs]}
         slow = (nearest == len(found) - 1).mean(1)
-        follows = ", ".join(f"{name} {stats.rank_correlation(values, slow):+.2f}" for name, values in told.items())
+        follows = ", ".join(f"{name} {stats.rank_correlation(values, slow):+.2f}" for name, values in told.items()
+                            if np.isfinite(values).all())
         words += f"; the slowest mode's share of a run has these rank correlations with the run's: {follows}"
     return (found / 1e3).tolist(), f"which mode an image falls into {words}"
 

@@ -134,6 +134,7 @@ def batches(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     images = data.normalise(data.load("test").first(job.images).images)
     medians = []
     for size in batch_sizes(job.images):
+        ENGINES[job.engine].prepare(replace(setup, batch=size))
         engine, batch = ENGINES[job.engine](replace(setup, batch=size)), images[:size].clone()
         first_ns = _time_batches(engine, batch, 2)[-1]  # what is set up lazily is behind us after the first
         often = min(max(int(BATCH_SECONDS * 1e9 / first_ns), 3), 100)

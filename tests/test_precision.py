@@ -99,8 +99,8 @@ def test_changed_predictions_are_counted_by_what_they_change() -> None:
 
 @pytest.mark.parametrize(
     ("measured", "words"),
-    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the rate", "pays at no batch size up to 8")),
-     (LATER, ("No: ", "1.10", "pays with float16 from batch 2 on")),
+    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the best rate", "float16 does not pay for good up to batch 8")),
+     (LATER, ("No: ", "1.10", "float16 pays from batch 2 on")),
      (FASTER, ("Yes: ", "float16 takes 0.50", "from batch 1 on"))],
 )
 def test_the_answer_follows_from_the_numbers(measured: dict, words: tuple[str, ...]) -> None:

@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/script.h>
@@ -156,6 +157,8 @@ void run(const Settings& settings) {
     if (settings.at("device") != "cpu" && settings.at("device") != "cuda")
         throw std::invalid_argument("--device must be cpu or cuda, not " + settings.at("device") + ".");
     const torch::Device device(settings.at("device"));
+    at::globalContext().setAllowTF32CuDNN(false);  // float32 means float32
+    at::globalContext().setBenchmarkCuDNN(true);
     const auto test = read_images(settings.at("data"), count);
 
     const auto started = Clock::now();

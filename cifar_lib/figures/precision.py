@@ -16,7 +16,7 @@ from cifar_lib.figures.style import STYLE, Picture, listed, picture, plain_log_t
 def precision_sentence(record: dict) -> str:
     """Does half precision help one image at a time here, by how much, why, and from which batch on? From the numbers."""
     measured = record["measurements"]
-    rows = [row for row in precision.ran(record) if "ratio" in row and row["precision"] != "int8"]
+    rows = [row for row in precision.ran(record) if "ratio" in row and row["precision"] in ("float16", "bfloat16")]
     helps = [row for row in rows if row["ratio_interval"][1] < 1]
     if not rows:
         return "Half precision was not measured."
@@ -25,18 +25,17 @@ def precision_sentence(record: dict) -> str:
     words = (f"{'Yes' if helps else 'No'}: one image at a time, {best['precision']} takes "
              f"{'' if helps else 'at best '}{times} with {best['engine']}.")
     if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
-        words += (f" In float32 the network then computes at {share:.0%} of the rate of this machine's matrix products, so "
-                  f"{'there is little' if share > 0.5 else 'more than half of the time is not arithmetic'}"
-                  f"{' but arithmetic to save' if share > 0.5 else ''}.")
-    pays = {row["precision"]: precision.break_even(measured["batches"], row["engine"], row["precision"])
-            for row in measured["batches"] if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16")}
-    largest = max((max(row["batches"]) for row in measured["batches"] if "batches" in row), default=1)
-    told = [f"{name} from batch {batch:,} on" for name, batch in pays.items() if batch]
-    words += f" It pays with {listed(told)}." if told else f" It pays at no batch size up to {largest:,}."
+        words += f" In float32 the network then computes at {share:.0%} of the best rate of arithmetic measured here."
+    halves = [row for row in measured["batches"] if "batch_ns" in row and row["engine"] == best["engine"]
+              and row["precision"] in ("float16", "bfloat16")]
+    for row in halves:
+        batch = precision.break_even(measured["batches"], row["engine"], row["precision"])
+        words += (f" With {row['engine']}, {row['precision']} pays from batch {batch:,} on." if batch else
+                  f" With {row['engine']}, {row['precision']} does not pay for good up to batch {row['batches'][-1]:,}.")
     for row in precision.ran(record):
-        if row["precision"] == "int8" and "ratio" in row:
+        if row["precision"] in ("tf32", "int8") and "ratio" in row:
             times = with_interval((row["ratio"], row["ratio_interval"]), 2)
-            words += f" 8-bit integers take {times} times float32's latency with {row['engine']}."
+            words += f" {row['precision']} takes {times} times float32's latency with {row['engine']}."
     return words
 
 
@@ -145,7 +144,7 @@ def roofline(record: dict) -> Picture:
         axes[0, 0].set_ylabel("GFLOP/s")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(f"One image at a time, {engine} computes at {share:.0%} of the roof in float32", x=0.01, ha="left",
+        figure.suptitle(f"One image at a time, {engine} reaches {share:.0%} of the best rate in float32", x=0.01, ha="left",
                         fontsize=12, fontweight="bold")
         return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies "
                         "in main memory. Both axes are logarithmic; the network at each batch size, from the left.",
