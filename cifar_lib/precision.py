@@ -1,6 +1,6 @@
 """What a half-precision record says: does a precision pay one image at a time, from which batch on, and why."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,15 +15,22 @@ def ran(record: Mapping) -> list[dict]:
     return [row for row in record["measurements"]["precisions"] if "runs" in row]
 
 
+def in_batches(record: Mapping) -> list[dict]:
+    """The rows (engine and precision) whose batches were measured."""
+    return [row for row in record["measurements"]["batches"] if "batch_ns" in row]
+
+
 def name(row: Mapping) -> str:
     return f"{row['engine']}, {row['precision']}"
 
 
 def compare(rows: Sequence[dict]) -> None:
     """Give every row its `ratio` of mean latency to the same engine's float32, and the `ratio_interval` over the runs."""
-    for row, base in _with_base([row for row in rows if "runs" in row]):
-        means, exact = ([run["mean_ns"] for run in one["runs"]] for one in (row, base))
-        row["ratio"], row["ratio_interval"] = stats.ratio_interval(means, exact)
+    means = {(row["engine"], row["precision"]): [run["mean_ns"] for run in row["runs"]] for row in rows if "runs" in row}
+    for row in rows:
+        ours, exact = (means.get((row["engine"], precision)) for precision in (row["precision"], BASE))
+        if row["precision"] != BASE and ours and exact:
+            row["ratio"], row["ratio_interval"] = stats.ratio_interval(ours, exact)
 
 
 def predictions(logits: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> dict:
@@ -41,13 +48,9 @@ def predictions(logits: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> di
     }
 
 
-def break_even(rows: Sequence[Mapping], engine: str, precision: str) -> int | None:
-    """The batch size from which on `precision` is faster than float32, beyond doubt at each; None where there is none.
-
-    `rows` are those of `timer.measure_batches`.
-    """
-    row, base = (next((row for row in rows if (row["engine"], row["precision"]) == (engine, one) and "batch_ns" in row), None)
-                 for one in (precision, BASE))
+def break_even(record: Mapping, engine: str, precision: str) -> int | None:
+    """The batch size from which on `precision` is faster than float32, beyond doubt at each; None where there is none."""
+    row, base = (_batches_of(record, engine, one) for one in (precision, BASE))
     if not row or not base:
         return None
     pays = [stats.ratio_interval(ours, theirs)[1][1] < 1
@@ -65,8 +68,7 @@ def busy_from(row: Mapping) -> int:
 def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -> float | None:
     """The network's rate at a batch size, as a share of the machine's measured rate of arithmetic in that precision."""
     ceiling = next((one["flop_per_s"] for one in record["measurements"]["rooflines"] if one["precision"] == precision), None)
-    row = next((row for row in record["measurements"]["batches"]
-                if (row["engine"], row["precision"]) == (engine, precision) and "batch_ns" in row), None)
+    row = _batches_of(record, engine, precision)
     if not ceiling or not row or batch not in row["batches"]:
         return None
     seconds = np.mean(row["batch_ns"], axis=0)[row["batches"].index(batch)] / 1e9
@@ -83,8 +85,8 @@ def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, f
     weights = sum(point["weights"] for point in points)
     activations = sum(point["bytes"] / size - point["weights"] for point in points) / images
     found = []
-    for row in record["measurements"]["batches"]:
-        if row["precision"] == measured["precision"] and "batch_ns" in row:
+    for row in in_batches(record):
+        if row["precision"] == measured["precision"]:
             for batch, ns in zip(row["batches"], np.mean(row["batch_ns"], axis=0)):
                 flop = batch * record["measurements"]["forward_flop"]
                 found.append((row["engine"], batch, flop / (size * (weights + batch * activations)), flop / ns * 1e9))
@@ -102,9 +104,5 @@ def beyond_the_roof(measured: Mapping) -> list[tuple[str, int, float]]:
     return found
 
 
-def _with_base(rows: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
-    """Rows in other precisions, each with its engine's row in float32."""
-    exact = {row["engine"]: row for row in rows if row["precision"] == BASE}
-    for row in rows:
-        if row["precision"] != BASE and row["engine"] in exact:
-            yield row, exact[row["engine"]]
+def _batches_of(record: Mapping, engine: str, precision: str) -> dict | None:
+    return next((row for row in in_batches(record) if (row["engine"], row["precision"]) == (engine, precision)), None)

@@ -49,16 +49,16 @@ def test_ratios_are_to_the_same_engines_float32() -> None:
 
 @pytest.mark.parametrize(("measured", "batch"), [(SLOWER, None), (LATER, 2), (FASTER, 1)])
 def test_the_break_even_is_where_it_is_faster_from_there_on(measured: dict, batch: int | None) -> None:
-    assert precision.break_even(measured["measurements"]["batches"], "torchscript", "float16") == batch
+    assert precision.break_even(measured, "torchscript", "float16") == batch
 
 
 def test_a_precision_that_is_faster_in_small_batches_only_never_breaks_even() -> None:
-    rows = record(500, [500, 400, 300, 600])["measurements"]["batches"]
-    assert precision.break_even(rows, "torchscript", "float16") is None
+    early = record(500, [500, 400, 300, 600])
+    assert precision.break_even(early, "torchscript", "float16") is None
 
 
 def test_a_precision_that_was_not_measured_in_batches_never_breaks_even() -> None:
-    assert precision.break_even(SLOWER["measurements"]["batches"], "openvino", "float16") is None
+    assert precision.break_even(SLOWER, "openvino", "float16") is None
 
 
 def test_a_machine_is_busy_where_more_at_once_hardly_helps() -> None:

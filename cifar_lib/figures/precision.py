@@ -15,7 +15,6 @@ from cifar_lib.figures.style import STYLE, Picture, listed, picture, plain_log_t
 
 def precision_sentence(record: dict) -> str:
     """Does half precision help one image at a time here, by how much, why, and from which batch on? From the numbers."""
-    measured = record["measurements"]
     rows = [row for row in precision.ran(record) if "ratio" in row and row["precision"] in ("float16", "bfloat16")]
     helps = [row for row in rows if row["ratio_interval"][1] < 1]
     if not rows:
@@ -26,12 +25,11 @@ def precision_sentence(record: dict) -> str:
              f"{'' if helps else 'at best '}{times} with {best['engine']}.")
     if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
         words += f" In float32 the network then computes at {share:.0%} of the best rate of arithmetic measured here."
-    halves = [row for row in measured["batches"] if "batch_ns" in row and row["engine"] == best["engine"]
-              and row["precision"] in ("float16", "bfloat16")]
-    for row in halves:
-        batch = precision.break_even(measured["batches"], row["engine"], row["precision"])
-        words += (f" With {row['engine']}, {row['precision']} pays from batch {batch:,} on." if batch else
-                  f" With {row['engine']}, {row['precision']} does not pay for good up to batch {row['batches'][-1]:,}.")
+    for row in precision.in_batches(record):
+        if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16"):
+            batch = precision.break_even(record, row["engine"], row["precision"])
+            words += (f" With {row['engine']}, {row['precision']} pays from batch {batch:,} on." if batch else
+                      f" With {row['engine']}, {row['precision']} does not pay for good up to batch {row['batches'][-1]:,}.")
     for row in precision.ran(record):
         if row["precision"] in ("tf32", "int8") and "ratio" in row:
             times = with_interval((row["ratio"], row["ratio_interval"]), 2)
@@ -41,21 +39,15 @@ def precision_sentence(record: dict) -> str:
 
 def precision_table(record: dict) -> pd.DataFrame:
     """A row for each engine and precision: latency (µs), ratio, accuracy (%), changed predictions, errors, calibration."""
-    rows = []
-    for row in record["measurements"]["precisions"]:
-        if "runs" not in row:
-            continue
-        rows.append({
-            "engine": row["engine"], "precision": row["precision"], "on this machine": row["support"],
-            "mean (µs)": np.mean([run["mean_ns"] for run in row["runs"]]) / 1e3,
-            "p50 (µs)": np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3,
-            "× float32": with_interval((row["ratio"], row["ratio_interval"]), 2) if "ratio" in row else "1",
-            "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
-            "to right": row["changed_to_right"], "to wrong": row["changed_to_wrong"],
-            "logit error, largest": row["largest_logit_error"], "mean": row["mean_logit_error"],
-            "calibration error": row["calibration_error"], "threads": row["threads"],
-        })
-    return pd.DataFrame(rows)
+    return pd.DataFrame({
+        "engine": row["engine"], "precision": row["precision"], "on this machine": row["support"],
+        "mean (µs)": latency.quantile(row, "mean")[0], "p50 (µs)": latency.quantile(row, "p50")[0],
+        "× float32": with_interval((row["ratio"], row["ratio_interval"]), 2) if "ratio" in row else "1",
+        "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
+        "to right": row["changed_to_right"], "to wrong": row["changed_to_wrong"],
+        "logit error, largest": row["largest_logit_error"], "mean": row["mean_logit_error"],
+        "calibration error": row["calibration_error"], "threads": row["threads"],
+    } for row in precision.ran(record))
 
 
 def precision_reasons(record: dict) -> list[str]:
@@ -94,7 +86,7 @@ def accuracy_and_latency(record: dict) -> Picture:
 
 def batches(record: dict) -> Picture:
     """Time per image against the batch size, a line for each engine and precision."""
-    rows = [row for row in record["measurements"]["batches"] if "batch_ns" in row]
+    rows = precision.in_batches(record)
     each = {precision.name(row): np.mean(row["batch_ns"], axis=0) / row["batches"] / 1e3 for row in rows}
     best = min(each, key=lambda name: each[name].min())
     busy = {precision.name(row): precision.busy_from(row) for row in rows}
@@ -120,7 +112,7 @@ def roofline(record: dict) -> Picture:
     """Each layer, and the network at each batch size, under the roof that arithmetic and memory allow in its precision."""
     found = record["measurements"]["rooflines"]
     exact = next(one for one in found if one["precision"] == precision.BASE)
-    engine = next(row["engine"] for row in record["measurements"]["batches"] if "batch_ns" in row)
+    engine = precision.in_batches(record)[0]["engine"]
     share = precision.share_of_ceiling(record, engine, precision.BASE, 1)
     told = []
     with plt.rc_context(STYLE):
@@ -134,8 +126,9 @@ def roofline(record: dict) -> Picture:
                 axis.plot([point["flop"] / point["bytes"] for point in points],
                           [point["flop"] / np.mean(point["seconds"]) / 1e9 for point in points], "o", color=f"C{number}",
                           markersize=4, alpha=0.8, label=f"layers, batch {batch}")
-            for number, name in enumerate(dict.fromkeys(row[0] for row in precision.network_points(record, one))):
-                line = [row[2:] for row in precision.network_points(record, one) if row[0] == name]
+            network = precision.network_points(record, one)
+            for number, name in enumerate(dict.fromkeys(row[0] for row in network)):
+                line = [row[2:] for row in network if row[0] == name]
                 axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=f"C{number + 2}", linewidth=1,
                           label=f"network, {name}")
             axis.set(xscale="log", yscale="log", xlabel="operations a byte", title=one["precision"])
