@@ -76,7 +76,7 @@ def _evidence(found: Sequence[Mapping]) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and value != value:  # NaN: an engine that did not run has no number here
+    if pd.isna(value):  # an engine that did not run has no number here
         return "–"
     if isinstance(value, float):
         digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2

@@ -33,18 +33,22 @@ def compare(rows: Sequence[dict]) -> None:
             row["ratio"], row["ratio_interval"] = stats.ratio_interval(ours, exact)
 
 
-def predictions(logits: np.ndarray, exact: np.ndarray, labels: np.ndarray) -> dict:
-    """How predictions and logits (N×10) differ from those of the same engine in float32, and how true they are."""
-    found, before = logits.argmax(1), exact.argmax(1)
-    changed, error = found != before, np.abs(logits - exact)
+def predictions(logits: np.ndarray, exact: np.ndarray | None, labels: np.ndarray) -> dict:
+    """How true logits (N×10) are, and how they differ from the same engine's in float32, where those are at hand."""
+    found = logits.argmax(1)
+    truth = {"test_accuracy": 100 * float(np.mean(found == labels)),
+             "calibration_error": stats.calibration_error(logits, labels)}
+    if exact is None:
+        return truth
+    before = exact.argmax(1)
+    changed, change = found != before, np.abs(logits - exact)
     return {
-        "test_accuracy": 100 * float(np.mean(found == labels)),
+        **truth,
         "changed_predictions": int(changed.sum()),
         "changed_to_right": int((changed & (found == labels)).sum()),
         "changed_to_wrong": int((changed & (before == labels)).sum()),
-        "largest_logit_error": float(error.max()),
-        "mean_logit_error": float(error.mean()),
-        "calibration_error": stats.calibration_error(logits, labels),
+        "largest_logit_change": float(change.max()),
+        "mean_logit_change": float(change.mean()),
     }
 
 
@@ -73,6 +77,12 @@ def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -
         return None
     seconds = np.mean(row["batch_ns"], axis=0)[row["batches"].index(batch)] / 1e9
     return batch * record["measurements"]["forward_flop"] / seconds / ceiling
+
+
+def gpu_share(record: Mapping, engine: str, precision: str) -> float | None:
+    """The share of an image's time in which the GPU computes or copies; None where it was not profiled."""
+    row = next((row for row in ran(record) if (row["engine"], row["precision"]) == (engine, precision)), {})
+    return row["gpu_ns"] / np.mean([run["mean_ns"] for run in row["runs"]]) if "gpu_ns" in row else None
 
 
 def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, float, float]]:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 from torch.nn.functional import conv2d
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_lib.engines import PRECISIONS
@@ -64,16 +66,16 @@ def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
 
 
 @torch.inference_mode()
-def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int]) -> dict:
-    """The ceilings of a precision, and every layer's rate at each batch size.
+def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int], threads: int) -> dict:
+    """The ceilings of a precision with so many CPU threads, and every layer's rate at each batch size.
 
-    Returns `number_bytes`, `flop_per_s` (the best of the `products`, a rate for each kind), `copies` (`bytes` of the source and
-    `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch`, with `flop`, `bytes`, `weights` (how
-    many) and `seconds` (one for each repeat).
+    Returns `threads`, `number_bytes`, `flop_per_s` (the best of the `products`, a rate for each kind), `copies` (`bytes` of the
+    source and `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch`, with `flop`, `bytes`, `weights`
+    (how many) and `seconds` (one for each repeat).
     """
     dtype = PRECISIONS[precision]
     size = torch.empty(0, dtype=dtype).element_size()
-    with _tf32(precision == "tf32"):
+    with _settings(precision == "tf32", threads):
         before, points = _products(dtype, device), []
         for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
             module = module.to(dtype, memory_format=torch.channels_last)
@@ -84,8 +86,8 @@ def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int
                                "seconds": _seconds(lambda a=module, b=images: a(b), device)})
         after = _products(dtype, device)  # once more: the machine may have been slower before
         products = {kind: max(before[kind], after[kind]) for kind in before}
-        return {"precision": precision, "number_bytes": size, "flop_per_s": max(products.values()), "products": products,
-                "copies": [_copy(count, device) for count in COPIES], "points": points}
+        return {"precision": precision, "threads": threads, "number_bytes": size, "flop_per_s": max(products.values()),
+                "products": products, "copies": [_copy(count, device) for count in COPIES], "points": points}
 
 
 def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
@@ -129,6 +131,16 @@ def roof(measured: dict, intensity: np.ndarray | float, cached: bool = True) -> 
     return np.minimum(measured["flop_per_s"], intensity * (max(rates) if cached else rates[-1]))
 
 
+def gpu_ns(classify: Callable[[torch.Tensor], int], image: torch.Tensor, images: int = 100) -> float:
+    """How long (ns) a GPU computes or copies for one image; what else an image takes is launching and waiting."""
+    classify(image)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        for _ in range(images):
+            classify(image)
+    on_gpu = [kind.self_device_time_total for kind in seen.key_averages() if kind.device_type == DeviceType.CUDA]
+    return 1e3 * sum(on_gpu) / images
+
+
 def _seconds(work: Callable[[], object], device: str) -> list[float]:
     """How long `work` takes, back to back, in each of REPEATS parts of the time."""
 
@@ -146,13 +158,15 @@ def _seconds(work: Callable[[], object], device: str) -> list[float]:
 
 
 @contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
+def _settings(tf32: bool, threads: int) -> Iterator[None]:
     backends = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [backend.allow_tf32 for backend in backends]
+    before, threads_before = [backend.allow_tf32 for backend in backends], torch.get_num_threads()
     for backend in backends:
-        backend.allow_tf32 = allowed
+        backend.allow_tf32 = tf32
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
+        torch.set_num_threads(threads_before)
         for backend, value in zip(backends, before):
             backend.allow_tf32 = value

@@ -130,16 +130,25 @@ def batch_sizes(largest: int) -> list[int]:
 
 
 def batches(job: Job, setup: Setup) -> dict[str, np.ndarray]:
-    """The median time (`batch_ns`) of each of `batch_sizes(job.images)`, an engine for each, in this process."""
+    """The median time (`batch_ns`) of each of `batch_sizes(job.images)`, an engine for each, in this process.
+
+    Without a number of threads for the job, each size gets the one it is fastest with (`batch_threads`).
+    """
     images = data.normalise(data.load("test").first(job.images).images)
-    medians = []
+    found = {"batch_ns": [], "batch_threads": []}
     for size in batch_sizes(job.images):
-        ENGINES[job.engine].prepare(replace(setup, batch=size))
-        engine, batch = ENGINES[job.engine](replace(setup, batch=size)), images[:size].clone()
-        first_ns = _time_batches(engine, batch, 2)[-1]  # what is set up lazily is behind us after the first
-        often = min(max(int(BATCH_SECONDS * 1e9 / first_ns), 3), 100)
-        medians.append(np.median(_time_batches(engine, batch, often)))
-    return {"batch_ns": np.array(medians)}
+        batch, tried = images[:size].clone(), {}
+        for threads in [job.threads] if job.threads or job.device != "cpu" else thread_counts():
+            one = replace(setup, batch=size, threads=threads)
+            ENGINES[job.engine].prepare(one)
+            tried[one] = min(_time_batches(ENGINES[job.engine](one), batch, 3))
+        one = min(tried, key=tried.get)
+        engine = ENGINES[job.engine](one)
+        _time_batches(engine, batch, 1)  # sets up what is set up lazily
+        often = min(max(int(BATCH_SECONDS * 1e9 / tried[one]), 3), 100)
+        found["batch_ns"].append(np.median(_time_batches(engine, batch, often)))
+        found["batch_threads"].append(one.threads)
+    return {which: np.array(values) for which, values in found.items()}
 
 
 def _time_batches(engine: PythonEngine, batch: torch.Tensor, often: int) -> list[int]:
@@ -184,12 +193,15 @@ def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tu
 
     `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number that its engine is fastest
     with. Returns a row for each job (what the record keeps) and the raw series: `<engine>-<precision>` (ns, int64
-    runs×images) and the same name with `-classes`. A job that cannot run here is a row with its `reason`.
+    runs×images) and the same name with `-classes`. A job that cannot run here is a row with its `reason`; InputError
+    where none can.
     """
     test = data.load("test")
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
     exact = model.predict(network, test.first(IMAGES_WITH_LOGITS)).numpy()
     outcomes = _run_all(jobs, runs, exported, seed)
+    if all(outcome.reason for outcome in outcomes):
+        raise InputError(f"none of the engines runs here; of {jobs[0].series}: {outcomes[0].reason}")
     series = {}
     for outcome in outcomes:
         if not outcome.reason:
@@ -202,12 +214,14 @@ def measure(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> tu
 def measure_batches(jobs: Sequence[Job], runs: int, exported: Path, seed: int = 0) -> list[dict]:
     """Time batches of 1, 2, 4, … up to each job's images in `runs` fresh processes, as `measure` does.
 
-    Returns a row for each job with `batches` (images at once) and `batch_ns` (a list for each run of the median time, from
-    host memory to class numbers in host memory, of each batch), or with its `reason`.
+    Returns a row for each job with `batches` (images at once), `batch_ns` (a list for each run of the median time, from
+    host memory to class numbers in host memory, of each batch) and `batch_threads` (the CPU threads of each), or with its
+    `reason`. A job with 0 threads on a CPU gets for each batch the number that its engine is fastest with.
     """
     outcomes = _run_all([replace(job, variant=BATCHES) for job in jobs], runs, exported, seed)
     return [outcome.row(batches=batch_sizes(outcome.job.images),
-                        batch_ns=[result["batch_ns"].tolist() for result in outcome.results]) for outcome in outcomes]
+                        **{which: [result[which].tolist() for result in outcome.results]
+                           for which in ("batch_ns", "batch_threads")}) for outcome in outcomes]
 
 
 def _run_all(jobs: Sequence[Job], runs: int, exported: Path, seed: int) -> list[Outcome]:
@@ -244,7 +258,7 @@ def _get_ready(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tup
     """Settle the job's threads and prepare its engine; `tried` remembers what was found for an engine and precision."""
     job = outcome.job
     ENGINES[job.engine].check(job.setup(exported, prepared))
-    if not job.threads and job.device == "cpu":
+    if not job.threads and job.device == "cpu" and job.variant != BATCHES:  # batches choose each for itself
         kind = job.engine, job.precision
         if kind not in tried:
             tried[kind] = _try_threads(job, exported, prepared)

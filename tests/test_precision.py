@@ -13,7 +13,7 @@ SIZES = [1, 2, 4, 8]
 def row(engine: str, kind: str, mean_us: float, support: str = "native", **changes: object) -> dict:
     means = 1e3 * mean_us * np.array([0.999, 1.0, 1.001])
     told = {"test_accuracy": 94.0, "changed_predictions": 3, "changed_to_right": 1, "changed_to_wrong": 2,
-            "largest_logit_error": 0.1, "mean_logit_error": 0.01, "calibration_error": 0.05, "threads": 2}
+            "largest_logit_change": 0.1, "mean_logit_change": 0.01, "calibration_error": 0.05, "threads": 2}
     return {"engine": engine, "precision": kind, "support": support,
             "runs": [{"mean_ns": mean, "p50_ns": mean} for mean in means], **told, **changes}
 
@@ -70,6 +70,15 @@ def test_the_share_of_the_ceiling_is_operations_over_time_over_rate() -> None:
     assert precision.share_of_ceiling(SLOWER, "torchscript", "float16", 1) is None  # no ceiling was measured
 
 
+def test_the_gpus_share_is_its_own_time_over_the_images() -> None:
+    profiled = record(2000, [2000, 1500, 1000, 900])
+    profiled["measurements"]["precisions"][0]["gpu_ns"] = 250e3
+    assert precision.gpu_share(profiled, "torchscript", "float32") == pytest.approx(0.25)
+    assert precision.gpu_share(profiled, "torchscript", "float16") is None
+    assert "The GPU computes or copies for 25% of an image's time" in figures.precision_sentence(profiled)
+    assert "GPU" not in figures.precision_sentence(SLOWER)
+
+
 def test_the_networks_points_move_its_weights_once_a_batch() -> None:
     points = precision.network_points(SLOWER, SLOWER["measurements"]["rooflines"][0])
     assert [(engine, batch) for engine, batch, _, _ in points] == [("torchscript", size) for size in SIZES]
@@ -86,12 +95,26 @@ def test_what_is_faster_than_the_roof_is_named() -> None:
     assert precision.beyond_the_roof({**roofs, "points": [noisy]}) == []
 
 
+def test_a_row_without_its_engines_float32_is_scored_and_not_compared() -> None:
+    found = precision.predictions(5 * np.eye(10)[[0, 1]], None, labels=np.array([0, 2]))
+    assert set(found) == {"test_accuracy", "calibration_error"} and found["test_accuracy"] == 50
+    alone = record(2000, [2000, 1500, 1000, 900])
+    rows = [{key: value for key, value in row("openvino", "float16", 500).items() if "change" not in key},
+            {"engine": "openvino", "precision": "float32", "reason": "it does not."}]
+    precision.compare(rows)
+    alone["measurements"].update(precisions=rows, batches=[])
+    assert figures.precision_table(alone)["× float32"].tolist() == [None]
+    assert figures.precision_sentence(alone) == "Half precision was not measured."
+    for figure in (figures.half_precision, figures.accuracy_and_latency, figures.roofline):
+        assert figure(alone).alternative
+
+
 def test_changed_predictions_are_counted_by_what_they_change() -> None:
     exact, other = 5 * np.eye(10)[[0, 1, 2, 3]], 5 * np.eye(10)[[0, 5, 6, 7]]
     found = precision.predictions(other, exact, labels=np.array([0, 1, 6, 9]))
     assert found["test_accuracy"] == 50
     assert (found["changed_predictions"], found["changed_to_right"], found["changed_to_wrong"]) == (3, 1, 1)
-    assert found["largest_logit_error"] == 5 and found["mean_logit_error"] == pytest.approx(5 * 6 / 40)
+    assert found["largest_logit_change"] == 5 and found["mean_logit_change"] == pytest.approx(5 * 6 / 40)
 
 
 # ---- what the page says
@@ -119,7 +142,7 @@ def test_the_table_has_a_row_for_what_ran_and_a_sentence_for_what_did_not() -> N
     [(figures.half_precision, "onnxruntime, int8 300 µs"),
      (figures.accuracy_and_latency, "onnxruntime, int8 300 µs and 94.00%"),
      (figures.batches, "torchscript, float32 takes 1,000 µs for one image and 480 µs an image at best"),
-     (figures.roofline, "reaches 25% of 400 GFLOP/s")],
+     (figures.roofline, "in float32 the roof is 400 GFLOP/s. One image at a time, torchscript reaches 25%")],
 )
 def test_a_figure_says_its_numbers(figure: object, words: str) -> None:
     picture = figure(SLOWER)

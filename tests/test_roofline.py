@@ -32,15 +32,18 @@ def test_the_roof_is_the_lower_of_two_ceilings(intensity: float, cached: bool, l
 
 
 def test_no_layer_lies_above_the_roof() -> None:
-    measured = roofline.measure(model.ResNet9().eval(), "float32", "cpu", [1, 8])
+    measured = roofline.measure(model.ResNet9().eval(), "float32", "cpu", [1, 8], threads=2)
     assert [point["batch"] for point in measured["points"]] == [1, 8] * 9
     assert precision.beyond_the_roof(measured) == []
     rates = [point["flop"] / np.mean(point["seconds"]) for point in measured["points"]]
     assert max(rates) > 0.2 * measured["flop_per_s"]  # a roof far above everything would hold, too
 
 
-def test_measuring_leaves_the_network_and_the_settings_as_they_were() -> None:
-    network, before = model.ResNet9([2, 4, 8, 16]).eval(), torch.backends.cudnn.allow_tf32
-    roofline.measure(network, "bfloat16", "cpu", [1])
+def test_measuring_leaves_the_network_and_the_settings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, before = model.ResNet9([2, 4, 8, 16]).eval(), (torch.backends.cudnn.allow_tf32, torch.get_num_threads())
+    used = set()
+    monkeypatch.setattr(roofline, "_seconds", lambda work, device: used.add(torch.get_num_threads()) or [1.0])
+    roofline.measure(network, "bfloat16", "cpu", [1], threads=before[1] + 1)
+    assert used == {before[1] + 1}
     assert network.linear.weight.dtype == torch.float32
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert (torch.backends.cudnn.allow_tf32, torch.get_num_threads()) == before

@@ -216,6 +216,11 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     return order
 
 
+def test_where_no_engine_runs_a_sentence_says_why(pretended: list[Job], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none of the engines runs here; of eager-float16: the GPU fell off the bus\."):
+        timer.measure([ON_A_GPU], 4, tmp_path)
+
+
 def test_each_round_runs_every_job_in_an_order_of_its_own(pretended: list[Job], tmp_path: Path) -> None:
     jobs = [Job("eager", precision, "cpu", 1, 100, 5) for precision in ("float32", "float16", "bfloat16")]
     timer.measure(jobs, 10, tmp_path)

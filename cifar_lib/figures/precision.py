@@ -25,6 +25,8 @@ def precision_sentence(record: dict) -> str:
              f"{'' if helps else 'at best '}{times} with {best['engine']}.")
     if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
         words += f" In float32 the network then computes at {share:.0%} of the best rate of arithmetic measured here."
+    if share := precision.gpu_share(record, best["engine"], precision.BASE):
+        words += f" The GPU computes or copies for {share:.0%} of an image's time; the rest is launching and waiting."
     for row in precision.in_batches(record):
         if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16"):
             batch = precision.break_even(record, row["engine"], row["precision"])
@@ -42,12 +44,18 @@ def precision_table(record: dict) -> pd.DataFrame:
     return pd.DataFrame({
         "engine": row["engine"], "precision": row["precision"], "on this machine": row["support"],
         "mean (µs)": latency.quantile(row, "mean")[0], "p50 (µs)": latency.quantile(row, "p50")[0],
-        "× float32": with_interval((row["ratio"], row["ratio_interval"]), 2) if "ratio" in row else "1",
-        "accuracy (%)": row["test_accuracy"], "changed predictions": row["changed_predictions"],
-        "to right": row["changed_to_right"], "to wrong": row["changed_to_wrong"],
-        "logit error, largest": row["largest_logit_error"], "mean": row["mean_logit_error"],
+        "× float32": _times_base(row),
+        "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
+        "to right": row.get("changed_to_right"), "to wrong": row.get("changed_to_wrong"),
+        "logits change by at most": row.get("largest_logit_change"), "on average": row.get("mean_logit_change"),
         "calibration error": row["calibration_error"], "threads": row["threads"],
     } for row in precision.ran(record))
+
+
+def _times_base(row: dict) -> str | None:
+    if row["precision"] == precision.BASE:
+        return "1"
+    return with_interval((row["ratio"], row["ratio_interval"]), 2) if "ratio" in row else None
 
 
 def precision_reasons(record: dict) -> list[str]:
@@ -62,6 +70,7 @@ def accuracy_and_latency(record: dict) -> Picture:
     times = {precision.name(row): latency.quantile(row, "mean") for row in rows}
     fastest = min(rows, key=lambda row: times[precision.name(row)][0])
     colors = {kind: f"C{number}" for number, kind in enumerate(dict.fromkeys(row["precision"] for row in rows))}
+    edges = 0.45 * min(time for time, _ in times.values()), 2.2 * max(time for time, _ in times.values())
     marks = dict(zip(dict.fromkeys(row["engine"] for row in rows), "osD^v<>P*X"))
     told = []
     with plt.rc_context(STYLE):
@@ -71,16 +80,17 @@ def accuracy_and_latency(record: dict) -> Picture:
             right = round(row["test_accuracy"] * total / 100)
             least, most = stats.share_interval(right, total)
             axis.errorbar([time], [row["test_accuracy"]], fmt=marks[row["engine"]], color=colors[row["precision"]], capsize=3,
-                          xerr=[[time - max(low, time / 2)], [min(high, 2 * time) - time]],
+                          xerr=[[time - max(low, edges[0] / 2)], [high - time]],  # below the edge, where the scale has no zero
                           yerr=[[max(0, row["test_accuracy"] - least)], [max(0, most - row["test_accuracy"])]],
                           label=precision.name(row))
             told.append(f"{precision.name(row)} {time:,.0f} µs and {row['test_accuracy']:.2f}%")
         axis.set(xscale="log", xlabel="mean latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
                  title=f"{precision.name(fastest)} is the fastest, and right on {fastest['test_accuracy']:.1f}%")
-        axis.set_xlim(0.45 * min(time for time, _ in times.values()), 2.2 * max(time for time, _ in times.values()))
-        plain_log_ticks(axis, *axis.get_xlim())
+        axis.set_xlim(edges)
+        plain_log_ticks(axis, *edges)
         figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images.",
+        return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images. "
+                       "One that leaves the picture goes on.",
                         "Mean latency and accuracy: " + listed(told) + ".")
 
 
@@ -111,9 +121,13 @@ def batches(record: dict) -> Picture:
 def roofline(record: dict) -> Picture:
     """Each layer, and the network at each batch size, under the roof that arithmetic and memory allow in its precision."""
     found = record["measurements"]["rooflines"]
-    exact = next(one for one in found if one["precision"] == precision.BASE)
-    engine = precision.in_batches(record)[0]["engine"]
-    share = precision.share_of_ceiling(record, engine, precision.BASE, 1)
+    shares = {row["engine"]: precision.share_of_ceiling(record, row["engine"], precision.BASE, 1)
+              for row in precision.in_batches(record) if row["precision"] == precision.BASE}
+    best = max(shares, key=shares.get, default=None)
+    title = (f"One image at a time, {best} reaches {shares[best]:.0%} of the best rate in {precision.BASE}" if best
+             else f"No engine was measured in {precision.BASE}")
+    beyond = [f"{layer} ({one['precision']}, batch {batch:,}) by {share - 1:.0%}"
+              for one in found for layer, batch, share in precision.beyond_the_roof(one)]
     told = []
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(found), sharey=True, squeeze=False, figsize=(8, 4))
@@ -137,12 +151,11 @@ def roofline(record: dict) -> Picture:
         axes[0, 0].set_ylabel("GFLOP/s")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(f"One image at a time, {engine} reaches {share:.0%} of the best rate in float32", x=0.01, ha="left",
-                        fontsize=12, fontweight="bold")
-        return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies "
-                        "in main memory. Both axes are logarithmic; the network at each batch size, from the left.",
-                        f"Roofline: {listed(told)}; {engine} reaches {share:.0%} of {exact['flop_per_s'] / 1e9:,.0f} GFLOP/s "
-                        "with one image.")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies in main "
+                       "memory. Both axes are logarithmic; the network at each batch size, from the left. Faster than the "
+                       f"roof, beyond the noise of their times: {listed(beyond) if beyond else 'no layer'}.",
+                       f"Roofline: {listed(told)}. {title}.")
 
 
 def changed_predictions(images: Tensor, labels: Tensor, exact: np.ndarray, changed: dict[str, np.ndarray],
