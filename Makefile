@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 report: .venv/ready
-	@snakemake --cores all --rerun-incomplete --nolock --quiet rules --config run=$(RUN) profile=$(PROFILE)
+	@snakemake --cores all --rerun-incomplete --nolock --quiet all --config run=$(RUN) profile=$(PROFILE)
 	@python -m cifar_lib.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 

@@ -17,11 +17,11 @@ FIRST = config["seeds"][0]
 LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
 TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "quantise", "stats", "timer")),
           *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
-PAPERMILL = "papermill --no-progress-bar --log-level ERROR {input.notebook} {log} -y {params.values:q}"
+EXECUTE = "python -m cifar_lib.execute {input.notebook} {log} {params.values:q} " + str(plan_file)
 
 
 def values(**parameters):
-    """Parameters for papermill, as text that is valid YAML."""
+    """A notebook's parameters, as JSON."""
     return json.dumps({"run": RUN, **parameters})
 
 
@@ -37,7 +37,7 @@ rule report:
     params: values=values()
     threads: workflow.cores
     shell:
-        PAPERMILL + " && jupyter nbconvert --log-level ERROR --to html --template report"
+        EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
         " --TemplateExporter.extra_template_basedirs=cifar_lib/templates {log} --output-dir " + FOLDER + " --output report"
 
 
@@ -47,7 +47,7 @@ rule train:
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
     params: values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"])
     threads: workflow.cores
-    shell: PAPERMILL
+    shell: EXECUTE
 
 
 rule export:
@@ -56,7 +56,7 @@ rule export:
     log: f"{LOGS}/2_export.ipynb"
     params: values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"])
     threads: workflow.cores
-    shell: PAPERMILL
+    shell: EXECUTE
 
 
 rule latency:
@@ -65,7 +65,8 @@ rule latency:
     log: f"{LOGS}/3_latency.ipynb"
     params: values=values(**config["latency"])
     threads: workflow.cores  # all of them: nothing else may run while it measures
-    shell: PAPERMILL
+    priority: 1  # before the other step that is ready then, the half precision
+    shell: EXECUTE
 
 
 rule half_precision:
@@ -76,4 +77,4 @@ rule half_precision:
     log: f"{LOGS}/4_half_precision.ipynb"
     params: values=values(**config["half_precision"])
     threads: workflow.cores
-    shell: PAPERMILL
+    shell: EXECUTE

@@ -1,0 +1,71 @@
+"""Runs a notebook as `make report` does: one line that says how long it will take and took, one sentence if it fails.
+
+`python -m cifar_lib.execute --help` tells how; papermill does the work.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+
+def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes: Mapping[str, float]) -> bool:
+    """Execute `notebook` into `output` with `parameters`; tell how it goes, and return whether it went well.
+
+    `minutes` says how long each notebook takes, in their order, on the machine that the profile was written for. What is left
+    after this one is scaled by how the machine at hand compares.
+    """
+    step = notebook.stem
+    own, later = minutes.get(step), sum(list(minutes.values())[list(minutes).index(step) + 1:]) if step in minutes else 0
+    print(f"{output.stem:<18}{f'about {_told(60 * own)}' if own else 'under way':<16}", end="", flush=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(notebook, output, dict(parameters), progress_bar=False,
+                                   extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # what matters is in the notebook
+    except (PapermillExecutionError, DeadKernelError) as error:
+        print(f"failed after {_told(time.monotonic() - started)}")
+        print(f"{step}, {_reason(error, output)}", file=sys.stderr)
+        return False
+    took = time.monotonic() - started
+    print(f"took {_told(took)}" + (f", about {_told(later * took / own)} left" if later else ""))
+    return True
+
+
+def _reason(error: PapermillExecutionError | DeadKernelError, output: Path) -> str:
+    if isinstance(error, DeadKernelError):
+        return f"executed as {output}: its process ended before its time, killed perhaps for want of memory."
+    first, *_ = error.evalue.strip().splitlines() or ["no reason given"]
+    return f"cell {error.cell_index + 1} of {output}: {error.ename}: {first}"
+
+
+def _told(seconds: float) -> str:
+    """A duration in words, no more exact than it deserves."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cifar_lib.execute", description=__doc__.split("\n\n")[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path, help="where the executed notebook is kept")
+    parser.add_argument("parameters", type=yaml.safe_load, help="its parameters, as YAML or JSON")
+    parser.add_argument("profile", type=Path, nargs="?", help="the profile whose `minutes` say how long each notebook takes")
+    arguments = parser.parse_args()
+    profile = yaml.safe_load(arguments.profile.read_text()) if arguments.profile else {}
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    well = run(arguments.notebook, arguments.output, arguments.parameters, profile.get("minutes", {}))
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
