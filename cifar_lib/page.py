@@ -1,11 +1,22 @@
-"""What the report's page is made of beside figures: the verdict table, tables of numbers, the facts at the top."""
+"""What the report's page is made of beside figures: the verdict table, tables of numbers, and where they come from."""
 
+import hashlib
 import html
+import json
+import re
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import yaml
 from IPython.display import HTML
 
+from cifar_lib import ROOT
+
+NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
+             "ablation": "ablation"}  # what makes the record of each step
+SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision"}
 
 def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
     """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim."""
@@ -18,12 +29,20 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
             html.escape(claim["original"]),
             html.escape(verdict["ours"]),
             f'<span class="verdict {kind}">{verdict["verdict"]}</span><br><small>{html.escape(verdict["reason"])}</small>',
-            _evidence(verdict["evidence"]),
+            _evidence(claim["step"], verdict["evidence"]),
         ]
         labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
         rows.append(f'<tr id="{html.escape(claim["id"])}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def summary(verdicts: Sequence[Mapping]) -> HTML:
+    """How many claims got which verdict, in one sentence."""
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    told = ", ".join(f'<span class="verdict {kind.replace(" ", "-")}">{count} {kind}</span>'
+                     for kind, count in counts.most_common())
+    return HTML(f"<p>Of {len(verdicts)} claims: {told}.</p>")
 
 
 def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:
@@ -66,13 +85,78 @@ def facts(record: dict) -> HTML:
     return HTML(f'<p class="soft">{html.escape(" · ".join(parts))}</p>')
 
 
-def _evidence(found: Sequence[Mapping]) -> str:
-    lines = []
+def source(path: str, record: Mapping) -> HTML:
+    """`facts`, and folded away what it takes to get the same again: notebook and cells, command, commit, data, record, series.
+
+    `path` is the record's, from results/ on; links are relative to results/<run>/, where the report lies.
+    """
+    notebook, folder = NOTEBOOKS[record["step"].split("/")[0]], path.rsplit("/", 1)[0]
+    told = json.dumps(record["parameters"], ensure_ascii=False)
+    command = f"papermill notebooks/{notebook}.ipynb out.ipynb -y {shlex.quote(told)}"
+    series = ", ".join(_link(f"../{folder}/{file}", file) for file in record["series"].values())
+    hashes = ", ".join(f"{name} {value}" for name, value in sorted(record["data"].get("sha256", {}).items()))
+    versions = ", ".join(f"{name} {version}" for name, version in record["environment"]["versions"].items())
+    rows = {
+        "Notebook": f"{_link(f'../../notebooks/{notebook}.ipynb', notebook)}; {html.escape(_cells(notebook))}",
+        "Command": f"<code>{html.escape(command)}</code>",
+        "Commit": f"<code>{html.escape(record['environment']['commit'] or 'unknown')}</code>",
+        "Data": html.escape(f"{record['data']['dataset']}; SHA-256 of {hashes}" if hashes else record["data"]["dataset"]),
+        "System": html.escape(f"{record['environment']['system']}; {versions}"),
+        "Record": _link(f"../{path}", path),
+        "Raw series": series or "none",
+    }
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
+    return HTML(f"{facts(record).data}<details><summary>Where these numbers come from</summary><dl>{items}</dl></details>")
+
+
+def reproduce(run: str, found: Mapping[str, Sequence[Mapping]]) -> HTML:
+    """The commands that make this report again, from the records of `run` by step."""
+    commits = dict.fromkeys(record["environment"]["commit"] or "unknown" for step in found.values() for record in step)
+    profile, lock = profile_of(found), ROOT / "requirements.lock"
+    make = f"make report PROFILE={profile} RUN={run}" if profile else "the notebooks one by one, with the parameters said below"
+    rows = {
+        "Commands": f"<code>git checkout {html.escape(next(iter(commits)))}</code><br><code>{html.escape(make)}</code>",
+        "Measured by": html.escape(", ".join(commits)),
+        "Profile": html.escape(profile or "none of profiles/"),
+        "requirements.lock": f"SHA-256 {hashlib.sha256(lock.read_bytes()).hexdigest()}",
+        "Verdicts alone": f"<code>{html.escape(f'python -m cifar_lib.verdicts {run}')}</code>",
+    }
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
+    return HTML(f"<dl>{items}</dl>")
+
+
+def profile_of(found: Mapping[str, Sequence[Mapping]]) -> str | None:
+    """The profile that the records, by step, were made with: the one whose parameters are all theirs; None if none."""
+    for path in sorted((ROOT / "profiles").glob("*.yaml")):
+        profile = yaml.safe_load(path.read_text())
+        if all(record["parameters"].get(name) == value for step, records in found.items() for record in records
+               for name, value in profile.get(step, {}).items()):
+            return path.stem
+    return None
+
+
+def _cells(notebook: str) -> str:
+    """Which cells of a notebook draw which figures and tables."""
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    drawn = {}
+    for number, cell in enumerate(cells, start=1):
+        names = re.findall(r"figures\.(?!show|warn)(\w+)\(", "".join(cell["source"]))
+        if names and cell["cell_type"] == "code":
+            drawn[number] = ", ".join(dict.fromkeys(names))
+    return "; ".join(f"cell {number}: {names}" for number, names in drawn.items())
+
+
+def _link(target: str, text: str) -> str:
+    return f'<a href="{html.escape(target)}">{html.escape(text)}</a>'
+
+
+def _evidence(step: str, found: Sequence[Mapping]) -> str:
+    section = SECTIONS[step]
+    lines = [_link(f"#{section}", section.replace("-", " "))]
     for item in found:
-        path = html.escape(item["record"])
-        lines.append(f'{html.escape(item["when"])}: <a href="../{path}">{path.replace("/", "/<wbr>")}</a>'
-                     f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>')
-    return "<br>".join(lines) or "–"
+        lines.append(_link(f"../{item['record']}", item["when"])
+                     + f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>')
+    return "<br>".join(lines)
 
 
 def _text(value: object) -> str:

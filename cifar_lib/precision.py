@@ -52,6 +52,19 @@ def predictions(logits: np.ndarray, exact: np.ndarray | None, labels: np.ndarray
     }
 
 
+def changed(logits: Mapping[str, np.ndarray], labels: np.ndarray, count: int = 10) -> dict:
+    """Which images get another class than in float32: how many `predictions` were made, how many `changed`, a few `shown`.
+
+    `logits` are N×10 by precision, all of one engine. Each image shown has its number, its class in float32 (`before`), in
+    `precision` (`after`) and in truth (`label`).
+    """
+    before = logits[BASE].argmax(1)
+    others = {precision: values.argmax(1) for precision, values in logits.items() if precision != BASE}
+    found = [{"image": int(image), "precision": precision, "before": int(before[image]), "after": int(after[image]),
+              "label": int(labels[image])} for precision, after in others.items() for image in np.flatnonzero(after != before)]
+    return {"predictions": len(others) * len(labels), "changed": len(found), "shown": found[:: max(1, -(-len(found) // count))]}
+
+
 def break_even(record: Mapping, engine: str, precision: str) -> int | None:
     """The batch size from which on `precision` is faster than float32, beyond doubt at each; None where there is none."""
     row, base = (_batches_of(record, engine, one) for one in (precision, BASE))

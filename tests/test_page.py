@@ -1,12 +1,14 @@
 """What comes from records reaches the page as text, whatever it holds."""
 
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from cifar_lib import page
+from cifar_lib import ROOT, page
 from cifar_lib.figures import Picture
 
 HOSTILE = '"><script>alert(1)</script><b onclick=\'alert(2)\'>&amp;'
@@ -43,7 +45,7 @@ class Parsed(HTMLParser):
 
 
 def claim(**changes: str) -> dict:
-    return {"id": "half-precision", "claim": "No gain.", "source": "README", "original": "none"} | changes
+    return {"id": "half-precision", "claim": "No gain.", "source": "README", "original": "none", "step": "latency"} | changes
 
 
 def verdict(**changes: object) -> dict:
@@ -84,16 +86,24 @@ def test_a_hostile_verdict_is_text(field: str) -> None:
     assert HOSTILE in parsed.text
 
 
-@pytest.mark.parametrize("field", ["record", "when", "hardware"])
+@pytest.mark.parametrize("field", ["when", "hardware"])
 def test_hostile_evidence_is_text(field: str) -> None:
     parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=[evidence(**{field: HOSTILE})])]).data)
     assert parsed.is_harmless()
     assert HOSTILE in parsed.text
 
 
-def test_evidence_links_to_its_record() -> None:
+def test_evidence_links_to_its_section_and_its_record() -> None:
     parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=[evidence()])]).data)
-    assert parsed.all("href") == ["../lab/latency/record.json"]
+    assert parsed.all("href") == ["#3.-Latency", "../lab/latency/record.json"]
+    hostile = Parsed(page.verdict_table([claim()], [verdict(evidence=[evidence(record=HOSTILE)])]).data)
+    assert hostile.is_harmless()
+    assert hostile.all("href") == ["#3.-Latency", f"../{HOSTILE}"]
+
+
+def test_the_summary_counts_the_verdicts() -> None:
+    parsed = Parsed(page.summary([verdict(), verdict(verdict="reproduced"), verdict()]).data)
+    assert parsed.text == "Of 3 claims: 2 not run, 1 reproduced."
 
 
 def test_a_row_shows_the_verdict_and_can_be_linked_to() -> None:
@@ -155,6 +165,39 @@ def test_hostile_hardware_is_text() -> None:
 )
 def test_facts_say_which_code_it_was(changes: dict, words: str) -> None:
     assert words in Parsed(page.facts(record(**changes)).data).text
+
+
+# ---- where numbers come from
+
+
+def step_record(**changes: object) -> dict:
+    return {**record(system="Linux"), "step": "latency", "parameters": {"run": "lab", "runs": 3},
+            "data": {"dataset": "CIFAR-10", "sha256": {}}, "series": {"eager-float32": "eager-float32.npy"}} | changes
+
+
+def test_the_source_of_numbers_is_a_command_that_can_be_pasted_and_links_to_record_and_series() -> None:
+    parsed = Parsed(page.source("lab/latency/record.json", step_record()).data)
+    assert "papermill notebooks/3_latency.ipynb out.ipynb -y '{\"run\": \"lab\", \"runs\": 3}'" in parsed.texts
+    assert parsed.all("href") == ["../../notebooks/3_latency.ipynb", "../lab/latency/record.json",
+                                  "../lab/latency/eager-float32.npy"]
+    assert re.search(r"cell \d+: latency_histogram, latency_ecdf;", parsed.text)
+
+
+@pytest.mark.parametrize("changes", [
+    {"parameters": {HOSTILE: HOSTILE}}, {"series": {HOSTILE: HOSTILE}},
+    {"data": {"dataset": HOSTILE, "sha256": {HOSTILE: HOSTILE}}},
+])
+def test_a_hostile_source_is_text_only(changes: dict) -> None:
+    assert Parsed(page.source(f"{HOSTILE}/latency/record.json", step_record(**changes)).data).is_harmless()
+
+
+def test_the_report_can_be_made_again_with_its_profile_where_one_fits() -> None:
+    quick = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
+    found = {"latency": [step_record(parameters={"run": "lab", "device": "auto", **quick["latency"]})], "train": []}
+    assert "make report PROFILE=quick RUN=lab" in Parsed(page.reproduce("lab", found).data).texts
+    found["latency"][0]["parameters"]["images"] = 999
+    parsed = Parsed(page.reproduce(HOSTILE, found).data)
+    assert parsed.is_harmless() and "none of profiles/" in parsed.texts
 
 
 # ---- pictures

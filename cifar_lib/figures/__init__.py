@@ -22,6 +22,7 @@ from cifar_lib.figures.precision import (
     precision_table,
     roofline,
 )
+from cifar_lib.figures.result import machines, machines_table, result
 from cifar_lib.figures.style import Picture, show, warn_if_stand_in
 from cifar_lib.figures.training import (
     ablation,
@@ -34,6 +35,7 @@ from cifar_lib.figures.training import (
     schedule,
     seeds,
     training_curves,
+    training_sentence,
     training_table,
 )
 
@@ -55,6 +57,8 @@ __all__ = [
     "latency_over_time",
     "latency_sentence",
     "latency_table",
+    "machines",
+    "machines_table",
     "mistakes",
     "photos",
     "precision_reasons",
@@ -62,6 +66,7 @@ __all__ = [
     "precision_table",
     "protocol_sentence",
     "published_table",
+    "result",
     "roofline",
     "run_means",
     "run_table",
@@ -69,6 +74,7 @@ __all__ = [
     "seeds",
     "show",
     "training_curves",
+    "training_sentence",
     "training_table",
     "warn_if_stand_in",
 ]

@@ -118,7 +118,8 @@ def latency_histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return picture(figure, "latency_histogram", "Every image of every run; each engine's histogram has its own height. "
                         "Beyond: images too slow for the axis.",
-                        "Histograms of latency; median " + listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()))
+                        "Histograms of latency; median " + listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()),
+                        _quantiles(times, engines))
 
 
 def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -140,7 +141,8 @@ def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "latency_ecdf", "Share of images slower than a time (one minus the ECDF), all runs together.",
-                        "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()))
+                        "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()),
+                        _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines))
 
 
 def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -166,7 +168,9 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
                         "Change of the mean from the first to the second half of the runs: "
-                        + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()))
+                        + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
+                        pd.DataFrame({"engine": engines[name], "change of the mean (%)": 100 * value}
+                                     for name, value in halves.items()))
 
 
 def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -186,7 +190,10 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
                  title=f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart")
         return picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
                         "Difference between the slowest and the fastest run: "
-                        + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines))
+                        + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
+                        pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],
+                                      **{f"run {number} (µs)": value for number, value in enumerate(means[name], start=1)}}
+                                     for name in engines))
 
 
 def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, float]]:
@@ -196,6 +203,17 @@ def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str
     medians = {name: float(np.median(series[name])) / 1e3 for name in names}
     order = sorted(names, key=medians.get)
     return {name: names[name] for name in order}, {name: medians[name] for name in order}
+
+
+def _quantiles(times: Mapping[str, np.ndarray], names: Mapping[str, str]) -> pd.DataFrame:
+    """How the latencies (µs) of each series are spread, by `names`."""
+    shares = {"fastest (µs)": 0, "p25 (µs)": 0.25, "p50 (µs)": 0.5, "p75 (µs)": 0.75, "p90 (µs)": 0.9, "p99 (µs)": 0.99,
+              "p99.9 (µs)": 0.999, "slowest (µs)": 1}
+    rows = []
+    for name, values in times.items():
+        found = np.quantile(values, list(shares.values()))
+        rows.append({"engine": names[name], "images": len(values), **dict(zip(shares, found))})
+    return pd.DataFrame(rows)
 
 
 def _range_us(series: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[float, float]:

@@ -1,12 +1,11 @@
 """Figures and tables of half precision: what it brings, what it costs, from which batch on it pays, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from torch import Tensor
 
 from cifar_lib import latency, precision, stats
 from cifar_lib import roofline as rooflines
@@ -72,7 +71,7 @@ def accuracy_and_latency(record: dict) -> Picture:
     colors = {kind: f"C{number}" for number, kind in enumerate(dict.fromkeys(row["precision"] for row in rows))}
     edges = 0.45 * min(time for time, _ in times.values()), 2.2 * max(time for time, _ in times.values())
     marks = dict(zip(dict.fromkeys(row["engine"] for row in rows), "osD^v<>P*X"))
-    told = []
+    told, numbers = [], []
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
         for row in rows:
@@ -84,6 +83,9 @@ def accuracy_and_latency(record: dict) -> Picture:
                           yerr=[[max(0, row["test_accuracy"] - least)], [max(0, most - row["test_accuracy"])]],
                           label=precision.name(row))
             told.append(f"{precision.name(row)} {time:,.0f} µs and {row['test_accuracy']:.2f}%")
+            numbers.append({"engine": row["engine"], "precision": row["precision"],
+                            "mean (µs)": with_interval((time, (low, high))),
+                            "accuracy (%)": with_interval((row["test_accuracy"], (least, most)), 2)})
         axis.set(xscale="log", xlabel="mean latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
                  title=f"{precision.name(fastest)} is the fastest, and right on {fastest['test_accuracy']:.1f}%")
         axis.set_xlim(edges)
@@ -91,7 +93,7 @@ def accuracy_and_latency(record: dict) -> Picture:
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images. "
                        "One that leaves the picture goes on.",
-                        "Mean latency and accuracy: " + listed(told) + ".")
+                        "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers))
 
 
 def batches(record: dict) -> Picture:
@@ -115,7 +117,8 @@ def batches(record: dict) -> Picture:
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "batches", "From host memory to class numbers in host memory, means over the runs.", listed(
             f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly more from "
-            f"batch {busy[name]:,} on" for name, times in each.items()) + ".")
+            f"batch {busy[name]:,} on" for name, times in each.items()) + ".",
+            pd.DataFrame({"images at once": rows[0]["batches"], **{f"{name} (µs an image)": each[name] for name in each}}))
 
 
 def roofline(record: dict) -> Picture:
@@ -155,31 +158,33 @@ def roofline(record: dict) -> Picture:
         return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies in main "
                        "memory. Both axes are logarithmic; the network at each batch size, from the left. Faster than the "
                        f"roof, beyond the noise of their times: {listed(beyond) if beyond else 'no layer'}.",
-                       f"Roofline: {listed(told)}. {title}.")
+                       f"Roofline: {listed(told)}. {title}.", pd.DataFrame(
+                           {"precision": one["precision"], "layer": point["layer"], "images at once": point["batch"],
+                            "operations a byte": point["flop"] / point["bytes"],
+                            "GFLOP/s": point["flop"] / np.mean(point["seconds"]) / 1e9,
+                            "roof (GFLOP/s)": rooflines.roof(one, point["flop"] / point["bytes"]) / 1e9}
+                           for one in found for point in one["points"]))
 
 
-def changed_predictions(images: Tensor, labels: Tensor, exact: np.ndarray, changed: dict[str, np.ndarray],
-                        names: Sequence[str], count: int = 10) -> Picture:
-    """Photos (uint8 N×3×32×32) whose class changes with the precision: `exact` are logits N×10, `changed` others by name."""
-    before = exact.argmax(1)
-    found = [(number, name, int(logits[number].argmax())) for name, logits in changed.items()
-             for number in np.flatnonzero(logits.argmax(1) != before)]
-    shown = found[:: max(1, -(-len(found) // count))] if found else []
-    lines = max(1, -(-len(shown) // 5))
+def changed_predictions(told: Mapping, photos: np.ndarray, names: Sequence[str]) -> Picture:
+    """The images that `precision.changed` shows (uint8 N×3×32×32), with their classes in both precisions and the truth."""
+    lines = max(1, -(-len(photos) // 5))
+    kinds = [(names[one["before"]], names[one["after"]], one["precision"], names[one["label"]]) for one in told["shown"]]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(lines, 5, figsize=(8, 2.3 * lines + 0.4), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
-        for axis, (number, name, taken) in zip(axes.flat, shown):
-            axis.imshow(images[number].permute(1, 2, 0).cpu().numpy())
-            axis.set_title(f"{names[before[number]]} → {names[taken]}\n{name}\nis {names[labels[number]]}", fontsize=8,
-                           fontweight="normal", loc="center")
-        total = len(changed) * len(labels)
-        figure.suptitle(f"{len(found):,} of {total:,} predictions change with the precision", x=0.01, ha="left", fontsize=12,
-                        fontweight="bold")
+        for axis, photo, (before, after, kind, label) in zip(axes.flat, photos, kinds):
+            axis.imshow(photo.transpose(1, 2, 0))
+            axis.set_title(f"{before} → {after}\n{kind}\nis {label}", fontsize=8, fontweight="normal", loc="center")
+        finding = f"{told['changed']:,} of {told['predictions']:,} predictions change"
+        figure.suptitle(f"{finding} with the precision", x=0.01, ha="left", fontsize=12, fontweight="bold")
+        shown = ", ".join(f"{before} to {after} with {kind}" for before, after, kind, _ in kinds)
         return picture(figure, "changed_predictions", "Some of them: the class in float32 → the other, and the truth.",
-                        "Changed: " + (", ".join(f"{names[before[number]]} to {names[taken]} with {name}"
-                                                 for number, name, taken in shown) or "none") + ".")
+                        f"{finding}: {shown or 'none'}.",
+                        pd.DataFrame({"test image": one["image"], "precision": kind, "class in float32": before,
+                                      "other class": after, "true class": label}
+                                     for one, (before, after, kind, label) in zip(told["shown"], kinds)))
 
 
 def half_precision(record: dict) -> Picture:
@@ -205,4 +210,7 @@ def half_precision(record: dict) -> Picture:
         axis.set_xlim(0, 1.08 * max(max(values) for values in means.values()))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return picture(figure, "half_precision", "Mean latency of each run, a dot each, with their mean above.",
-                        f"Mean latency: {numbers}.")
+                        f"Mean latency: {numbers}.", pd.DataFrame(
+                            {"engine and precision": name, "mean (µs)": np.mean(values),
+                             **{f"run {number} (µs)": value for number, value in enumerate(values, start=1)}}
+                            for name, values in means.items()))

@@ -10,12 +10,13 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from cifar_lib import ROOT, records, stats
+from cifar_lib import ROOT, page, records, stats
 
 STYLE = {
     "figure.figsize": (8, 4.2),
@@ -40,12 +41,13 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure, as SVG, with the words for readers who cannot see it."""
+    """A drawn figure, as SVG, with the words for readers who cannot see it and the numbers behind it."""
 
     name: str
     svg: str
     caption: str
     alternative: str
+    numbers: pd.DataFrame | None = None  # None where it shows photos only
 
     def save(self, run: str) -> Path:
         path = ROOT / "figures" / run / f"{self.name}.svg"
@@ -54,9 +56,11 @@ class Picture:
         return path
 
     def _repr_html_(self) -> str:
+        title = self.name.replace("_", " ")
+        numbers = "" if self.numbers is None else page.table(self.numbers, f"numbers of the figure: {title}", folded=True).data
         return (
             f'<figure id="{self.name}"><div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
-            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}</figcaption>{numbers}</figure>"
         )
 
 
@@ -87,15 +91,15 @@ def plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> No
     ticks = [factor * 10.0**power for power in decades for factor in (1, 2, 5) if low <= factor * 10**power <= high]
     target = axis.xaxis if which == "x" else axis.yaxis
     target.set_major_locator(FixedLocator(ticks or [low, high]))
-    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     target.set_minor_formatter(NullFormatter())
 
 
-def picture(figure: Figure, name: str, caption: str, alternative: str) -> Picture:
+def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None) -> Picture:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    return Picture(name, buffer.getvalue(), caption, alternative)
+    return Picture(name, buffer.getvalue(), caption, alternative, numbers)
 
 
 def _embeddable(svg: str, name: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cifar_lib import stats
-from cifar_lib.figures.style import STYLE, Picture, listed, picture
+from cifar_lib.figures.style import STYLE, Picture, listed, picture, with_interval
 from cifar_lib.model import ResNet9, training_pflop
 
 ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
@@ -42,7 +42,9 @@ def schedule(shares: Sequence[float], epochs: int) -> Picture:
                  title=f"The learning rate is {finding}")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         return picture(figure, "schedule", "Learning rate of every step.",
-                        f"In a training of {epochs} epochs the learning rate is {finding}.")
+                        f"In a training of {epochs} epochs the learning rate is {finding}.",
+                        pd.DataFrame({"after epoch": range(1, epochs + 1), "share of the highest":
+                                      [shares[len(shares) * number // epochs - 1] for number in range(1, epochs + 1)]}))
 
 
 def training_curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Picture:
@@ -72,7 +74,10 @@ def training_curves(trainings: Sequence[Mapping], name: str = "training_curves")
         if many:
             right.legend(frameon=False)
         return picture(figure, name, "Loss and accuracy after every epoch; the last epoch is the result.",
-                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.")
+                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
+                            {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
+                             "accuracy (%)": row["accuracy"]}
+                            for record in trainings for row in record["measurements"]["epochs"]))
 
 
 def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
@@ -96,6 +101,20 @@ def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.Data
             "evidence": f"{told}, {record['made'][:10]}",
         })
     return pd.DataFrame(rows)
+
+
+def training_sentence(full: Sequence[Mapping], own: Sequence[Mapping]) -> str:
+    """How accurate the network becomes: of the trainings in full, and of this run's own, which may be shorter."""
+    words = []
+    if full:
+        seeds = listed(f"{record['measurements']['accuracy']:.2f}% (seed {record['parameters']['seed']})" for record in full)
+        words.append(f"Trained in full ({full[0]['parameters']['epochs']} epochs), it is right on {seeds} of the test images.")
+    for record in own:
+        if record not in full:
+            measured = record["measurements"]
+            scale = f"{measured['train_images']:,} images, epochs: {len(measured['epochs'])}"
+            words.append(f"This run's own training ({scale}) ends at {measured['accuracy']:.2f}%.")
+    return " ".join(words)
 
 
 def seeds(trainings: Sequence[Mapping]) -> Picture:
@@ -122,7 +141,9 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
         return picture(
             figure, "seeds", "Bars: where one model might lie on other test photos (binomial); from dot to dot: the seeds.",
             "Accuracy of each seed: " + listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
-                                                for record, accuracy in zip(ordered, accuracies)))
+                                                for record, accuracy in zip(ordered, accuracies)),
+            pd.DataFrame({"seed": str(record["parameters"]["seed"]), "accuracy (%)": with_interval((accuracy, interval), 2)}
+                         for record, accuracy, interval in zip(ordered, accuracies, intervals)))
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
@@ -134,7 +155,9 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
         finding = "no image is taken for one of another class"
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(8, 6.4))
-        axis.imshow(np.ma.masked_equal(mistakes, 0), cmap="Oranges", aspect="auto", vmax=1.3 * max(1, mistakes.max()))
+        edges = np.arange(len(names) + 1) - 0.5
+        axis.pcolormesh(edges, edges, np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmax=1.3 * max(1, mistakes.max()))
+        axis.invert_yaxis()
         for row, column in np.ndindex(matrix.shape):
             axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
                       color="0.55" if row == column or not matrix[row, column] else "black")
@@ -142,7 +165,9 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
                  xlabel="taken for", ylabel="true class", title=finding[0].upper() + finding[1:])
         axis.tick_params(axis="x", rotation=40)
         return picture(figure, "confusion", "Confusion matrix: every image, by its true class and the one it was taken for.",
-                        f"Confusion matrix of {len(names)} classes. {finding}.")
+                        f"Confusion matrix of {len(names)} classes. {finding}.",
+                        pd.DataFrame({"true class": names, **{f"as {name}": matrix[:, number].tolist()
+                                                              for number, name in enumerate(names)}}))
 
 
 def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
@@ -158,7 +183,9 @@ def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
         axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
                  xlabel="right (%)", title=f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%")
         return picture(figure, "class_accuracy", "Accuracy in each class, with its 95% interval (binomial).",
-                        "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)))
+                        "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)),
+                        pd.DataFrame({"class": names[number], "right": int(hits[number]), "of": int(totals[number]),
+                                      "accuracy (%)": share} for number, share in zip(order, shares)))
 
 
 def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str], count: int = 20) -> Picture:
@@ -180,7 +207,10 @@ def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str
                         fontweight="bold")
         return picture(figure, "mistakes", "The surest mistakes: what the network says and how sure it is, then what is true.",
                         "Photos taken for another class: " + ", ".join(
-                            f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".")
+                            f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".",
+                        pd.DataFrame({"image": number, "true class": names[labels[number]],
+                                      "taken for": names[taken[number]], "confidence (%)": 100 * float(sure[number])}
+                                     for number in chosen.tolist()))
 
 
 def ablation_table(record: Mapping) -> pd.DataFrame:
@@ -223,7 +253,8 @@ def ablation(record: Mapping) -> Picture:
             figure, "ablation",
             f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
             f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images.",
-            "Mean change of accuracy: " + listed(f"{name} {value:+.2f}" for name, value in mean.items()))
+            "Mean change of accuracy: " + listed(f"{name} {value:+.2f}" for name, value in mean.items()),
+            ablation_table(record))
 
 
 def _by_training(record: Mapping, number: str = "accuracy") -> pd.DataFrame:
