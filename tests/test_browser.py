@@ -1,0 +1,190 @@
+"""The report as a browser shows it: whole, without a network, at every width, in light and dark, for every reader.
+
+Needs Debian's chromium and `npm ci --prefix tests` (axe-core).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from cifar_lib import ROOT
+
+REFERENCE = "epyc"
+RUN = f"test-{os.getpid()}-page"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
+HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
+MARGINS = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
+# Elements that stick out of the window, but for those inside of something that scrolls by itself or is there on focus only.
+STICKING_OUT = """() => [...document.body.querySelectorAll('*')].filter(one => {
+    for (let up = one.parentElement; up; up = up.parentElement)
+        if (getComputedStyle(up).overflowX === 'auto') return false;
+    return one.getBoundingClientRect().right > innerWidth + 1;
+}).map(one => one.outerHTML.slice(0, 100))"""
+
+
+def make_report(run: str) -> Path:
+    """The report of a run from its records, as the Snakefile makes it."""
+    folder = ROOT / "results" / run
+    notebook = folder / "notebooks" / "5_report.ipynb"
+    for command in (
+        [sys.executable, "-m", "cifar_lib.execute", "notebooks/5_report.ipynb", str(notebook), json.dumps({"run": run})],
+        [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to=html", "--template=report",
+         "--TemplateExporter.extra_template_basedirs=cifar_lib/templates", str(notebook), f"--output-dir={folder}",
+         "--output=report"],
+    ):
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+    return folder / "report.html"
+
+
+@contextmanager
+def copy_of_the_reference(run: str) -> Iterator[Path]:
+    """The folder of a run with the reference run's records, and no report yet."""
+    folder = ROOT / "results" / run
+    shutil.copytree(ROOT / "results" / REFERENCE, folder, ignore=shutil.ignore_patterns("report.html", "verdicts.json"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        shutil.rmtree(ROOT / "figures" / run, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[Path]:
+    with copy_of_the_reference(RUN):
+        yield make_report(RUN)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+               "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, report: Path) -> Iterator[Callable[..., Page]]:
+    """The report in a new window, by the options of `new_context`."""
+    contexts = []
+
+    def opening(width: int = 1440, **options: object) -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.goto(report.as_uri())
+        return page
+
+    yield opening
+    for context in contexts:
+        context.close()
+
+
+def test_the_report_is_one_file_that_asks_for_nothing_and_complains_of_nothing(browser: Browser, report: Path) -> None:
+    page, asked, said = browser.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri(), wait_until="networkidle")
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert said == []
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.documentElement.lang") == "en"
+    page.close()
+
+
+def test_a_quick_runs_report_is_small(report: Path) -> None:
+    assert report.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_nothing_is_wider_than_the_window(opened: Callable[..., Page], width: int) -> None:
+    page = opened(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(STICKING_OUT) == []
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate(STICKING_OUT) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_reader_is_shut_out(opened: Callable[..., Page], scheme: str) -> None:
+    if not AXE.exists():
+        pytest.skip("needs axe-core: npm ci --prefix tests")
+    page = opened(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == {
+        "light": "rgb(255, 255, 255)", "dark": "rgb(0, 0, 0)"}[scheme]
+
+
+def test_every_figure_has_words_with_a_number_and_a_table_behind_it(opened: Callable[..., Page]) -> None:
+    page = opened()
+    words = page.eval_on_selector_all("figure", "all => all.map(one => one.querySelector('[role=img]')?.ariaLabel ?? '')")
+    assert len(words) > 8
+    assert [one for one in words if not any(sign.isdigit() for sign in one)] == []
+    assert page.locator("figure").count() == page.locator("figure > details table").count()
+
+
+def test_every_link_leads_somewhere(opened: Callable[..., Page], report: Path) -> None:
+    page = opened()
+    links = page.eval_on_selector_all("a[href]", "all => all.map(one => one.getAttribute('href'))")
+    ids = page.eval_on_selector_all("[id]", "all => all.map(one => one.id)")
+    assert len(ids) == len(set(ids))
+    inside = [link for link in links if link.startswith("#")]
+    files = [link for link in links if not urlsplit(link).scheme and not link.startswith("#")]
+    assert [link for link in inside if unquote(link[1:]) not in ids] == []
+    assert [link for link in files if not (report.parent / unquote(link)).is_file()] == []
+    assert len(inside) > 10 and len(files) > 10
+    headings = page.eval_on_selector_all("h1, h2, h3, h4", "all => all.map(one => Number(one.tagName[1]))")
+    assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
+
+
+def test_paper_cuts_no_figure(opened: Callable[..., Page]) -> None:
+    page = opened(width=680)  # A4 without the margins, in CSS pixels
+    page.emulate_media(media="print")
+    tall = page.eval_on_selector_all(
+        "figure", "all => all.filter(one => one.getBoundingClientRect().height > 1000 || one.scrollWidth > one.clientWidth + 1"
+                  " || one.querySelector('div').scrollWidth > one.querySelector('div').clientWidth + 1"
+                  " || getComputedStyle(one).breakInside !== 'avoid').map(one => one.id)")
+    assert tall == []
+    assert page.pdf(format="A4", margin=MARGINS).count(b"/Type /Page\n") > 5
+
+
+def test_the_same_records_make_the_same_report(report: Path) -> None:
+    files = [report, report.with_name("verdicts.json"), *sorted((ROOT / "figures" / RUN).iterdir())]
+    before = [path.read_bytes() for path in files]
+    assert len(before) > 10
+    make_report(RUN)
+    assert [path.name for path, content in zip(files, before) if path.read_bytes() != content] == []
+
+
+def test_a_hostile_record_is_text(browser: Browser) -> None:
+    with copy_of_the_reference(f"{RUN}-hostile") as folder:
+        for path in folder.rglob("record.json"):
+            record = json.loads(path.read_text())
+            record["environment"] |= {"hardware": HOSTILE, "system": HOSTILE, "python": HOSTILE, "commit": HOSTILE}
+            record["parameters"] |= {"run": HOSTILE, HOSTILE: HOSTILE}
+            path.write_text(json.dumps(record))
+        page = browser.new_page()
+        page.goto(make_report(folder.name).as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert page.evaluate("window.hostile") is None
+        assert page.locator("img[src=x]").count() == 0
+        assert page.inner_text("body").count(HOSTILE) > 20
+        page.close()
