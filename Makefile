@@ -1,4 +1,4 @@
-# make report [PROFILE=quick] [RUN=name] | make test | make lab — each sets up what it needs
+# make report [PROFILE=quick] [RUN=name] [BESIDE="other runs"] | make test | make lab — each sets up what it needs
 PYTHON ?= python3
 PROFILE ?= quick
 RUN ?= $(PROFILE)
@@ -6,7 +6,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 report: .venv/ready
-	@snakemake --cores all --rerun-incomplete --nolock --quiet all --config run=$(RUN) profile=$(PROFILE)
+	@snakemake --cores all --rerun-incomplete --nolock --quiet all --config run=$(RUN) profile=$(PROFILE) \
+		$(if $(BESIDE),"beside=$(BESIDE)")
 	@python -m cifar_lib.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 

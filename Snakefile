@@ -34,7 +34,7 @@ rule report:
         notebook="notebooks/5_report.ipynb",
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/5_report.ipynb"
-    params: values=values()
+    params: values=values(beside=str(config.get("beside", "")).split())
     threads: workflow.cores
     shell:
         EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
