@@ -97,5 +97,5 @@ def doubts(record: Mapping) -> list[str]:
         found.append(f"in {stepping} of {len(runs)} runs the latency steps to another level")
     disturbed = [run["involuntary_switches"] / row["images"] for row, run in runs]
     if np.median(disturbed) > 0.05:
-        found.append(f"half of the runs were interrupted more than {np.median(disturbed):.0%} times an image")
+        found.append(f"half of the runs were interrupted more than {np.median(disturbed):.2f} times an image")
     return found

@@ -27,6 +27,7 @@ from cifar_lib import ROOT, InputError
 SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
 SHIPPED = "shipped"  # the run whose weights and exports stand in for an earlier step
+VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -155,10 +156,12 @@ def environment(device: str) -> dict:
 
 
 def hardware(device: str) -> str:
-    """The name of what computes: the GPU's, else the CPU's with the number of cores at hand."""
+    """The name of what computes: the GPU's, else the CPU's with its widest vectors and the number of cores at hand."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{_cpu()['model']}, {_cpu()['cores']} cores"
+    cpu = _cpu()  # virtual machines may name processors of several generations alike: the vectors tell them apart
+    vectors = next((f" ({name})" for feature, name in VECTORS.items() if feature in cpu["features"]), "")
+    return f"{cpu['model']}{vectors}, {cpu['cores']} cores"
 
 
 def clock_mhz() -> list[int]:

@@ -256,6 +256,20 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, has
     assert records.device_or_error("auto") == device
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("fpu sse2", "A CPU, 2 cores"), ("fpu avx2", "A CPU (AVX2), 2 cores"), ("avx2 avx512f", "A CPU (AVX-512), 2 cores"),
+     ("avx2 avx512f amx_tile", "A CPU (AMX), 2 cores")],
+)
+def test_processors_of_the_same_name_are_told_apart_by_their_vectors(
+    monkeypatch: pytest.MonkeyPatch, flags: str, name: str
+) -> None:
+    told = {"/proc/cpuinfo": f"model name\t: A CPU\nflags\t\t: {flags}\n"}
+    monkeypatch.setattr(records, "_read", lambda path: told.get(path, ""))
+    monkeypatch.setattr(records, "cores", lambda: 2)
+    assert records.hardware("cpu") == name
+
+
 # ---- the code behind a record
 
 
