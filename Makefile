@@ -5,9 +5,11 @@ RUN ?= $(PROFILE)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs.
+PLAN := --config run=$(RUN) profile=$(PROFILE) $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
-	@snakemake --cores all --rerun-incomplete --nolock --quiet all --config run=$(RUN) profile=$(PROFILE) \
-		$(if $(BESIDE),"beside=$(BESIDE)")
+	@snakemake --cores all --rerun-incomplete --nolock --quiet all $(PLAN) || \
+		{ echo "No report. If no reason stands above, ask: .venv/bin/snakemake --dry-run $(PLAN)"; exit 1; } >&2
 	@python -m cifar_lib.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 

@@ -1,6 +1,8 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
 import glob
 import json
+import os
+import sys
 from pathlib import Path
 
 RUN, PROFILE = config["run"], config["profile"]
@@ -10,6 +12,12 @@ if not plan_file.is_file():
     sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
 
 configfile: plan_file
+os.environ["REPORT_PROFILE"] = str(plan_file)  # not in the commands, where another name would be a reason to do all again
+
+BESIDE = str(config.get("beside", "")).split()
+for name in BESIDE:
+    if not glob.glob(f"results/{name}/*/record.json"):
+        sys.exit(f"There is no run {name} under results/ to set beside this one.")
 
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else "shipped"
@@ -17,7 +25,7 @@ FIRST = config["seeds"][0]
 LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
 TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "quantise", "stats", "timer")),
           *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
-EXECUTE = "python -m cifar_lib.execute {input.notebook} {log} {params.values:q} " + str(plan_file)
+EXECUTE = "python -m cifar_lib.execute {input.notebook} {log} {params.values:q}"
 
 
 def values(**parameters):
@@ -29,12 +37,14 @@ rule report:
     input:
         expand(f"{FOLDER}/train/seed{{seed}}/record.json", seed=config["seeds"]),
         [f"{FOLDER}/{step}/record.json" for step in ("export", "latency", "half_precision")],
-        *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py", "claims.yaml", "published.yaml",
+        *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py",
+        "claims.yaml", "published.yaml", *glob.glob("profiles/*.yaml"),
+        *(record for run in ("shipped", *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
         "cifar_lib/templates/report/index.html.j2", "cifar_lib/templates/report/report.css",
         notebook="notebooks/5_report.ipynb",
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/5_report.ipynb"
-    params: values=values(beside=str(config.get("beside", "")).split())
+    params: values=values(beside=BESIDE)
     threads: workflow.cores
     shell:
         EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
@@ -47,6 +57,7 @@ rule train:
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
     params: values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"])
     threads: workflow.cores
+    priority: 3
     shell: EXECUTE
 
 
@@ -56,6 +67,7 @@ rule export:
     log: f"{LOGS}/2_export.ipynb"
     params: values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"])
     threads: workflow.cores
+    priority: 2
     shell: EXECUTE
 
 
@@ -65,7 +77,7 @@ rule latency:
     log: f"{LOGS}/3_latency.ipynb"
     params: values=values(**config["latency"])
     threads: workflow.cores  # all of them: nothing else may run while it measures
-    priority: 1  # before the other step that is ready then, the half precision
+    priority: 1
     shell: EXECUTE
 
 

@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,15 +16,18 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+LONG = 3  # minutes: a shorter step is mostly starting up
+
 
 def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes: Mapping[str, float]) -> bool:
     """Execute `notebook` into `output` with `parameters`; tell how it goes, and return whether it went well.
 
     `minutes` says how long each notebook takes, in their order, on the machine that the profile was written for. What is left
-    after this one is scaled by how the machine at hand compares.
+    after this one is scaled by how the machine at hand compares, as far as a step of some minutes tells that.
     """
-    step = notebook.stem
-    own, later = minutes.get(step), sum(list(minutes.values())[list(minutes).index(step) + 1:]) if step in minutes else 0
+    step, steps = notebook.stem, list(minutes)
+    own = minutes.get(step)
+    later = sum(minutes[one] for one in steps[steps.index(step) + 1:]) if own else 0
     print(f"{output.stem:<18}{f'about {_told(60 * own)}' if own else 'under way':<16}", end="", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -35,7 +39,8 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
         print(f"{step}, {_reason(error, output)}", file=sys.stderr)
         return False
     took = time.monotonic() - started
-    print(f"took {_told(took)}" + (f", about {_told(later * took / own)} left" if later else ""))
+    pace = took / own if own and own >= LONG else 60
+    print(f"took {_told(took)}" + (f", about {_told(later * pace)} left" if later else ""))
     return True
 
 
@@ -43,7 +48,7 @@ def _reason(error: PapermillExecutionError | DeadKernelError, output: Path) -> s
     if isinstance(error, DeadKernelError):
         return f"executed as {output}: its process ended before its time, killed perhaps for want of memory."
     first, *_ = error.evalue.strip().splitlines() or ["no reason given"]
-    return f"cell {error.cell_index + 1} of {output}: {error.ename}: {first}"
+    return f"In [{error.exec_count}] of {output}: {error.ename}: {first}"
 
 
 def _told(seconds: float) -> str:
@@ -59,9 +64,9 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path, help="where the executed notebook is kept")
     parser.add_argument("parameters", type=yaml.safe_load, help="its parameters, as YAML or JSON")
-    parser.add_argument("profile", type=Path, nargs="?", help="the profile whose `minutes` say how long each notebook takes")
     arguments = parser.parse_args()
-    profile = yaml.safe_load(arguments.profile.read_text()) if arguments.profile else {}
+    plan = os.environ.get("REPORT_PROFILE")  # the file whose `minutes` say how long each notebook takes
+    profile = yaml.safe_load(Path(plan).read_text()) if plan else {}
     logging.getLogger("papermill").setLevel(logging.ERROR)
     well = run(arguments.notebook, arguments.output, arguments.parameters, profile.get("minutes", {}))
     return 0 if well else 1

@@ -20,6 +20,17 @@ def name(row: Mapping) -> str:
     return f"{row['engine']} ({VARIANTS[row['variant']]})" if row.get("variant") else row["engine"]
 
 
+def compared(record: Mapping) -> list[dict]:
+    """The rows of a latency record that compare engines: those that ran, without the checks of TorchScript with itself."""
+    return [row for row in record["measurements"]["engines"] if "runs" in row and not row.get("variant")]
+
+
+def spread(row: Mapping, which: str) -> float:
+    """How far the slowest and the fastest run of a row are apart in a quantile ("p50", say) or the mean, as a share of it."""
+    values = [run[f"{which}_ns"] for run in row["runs"]]
+    return float(np.ptp(values) / np.mean(values))
+
+
 def quantile(row: Mapping, which: str) -> tuple[float, stats.Interval]:
     """A quantile ("p50", say) of a row in µs, with its interval over the runs."""
     values = [run[f"{which}_ns"] / 1e3 for run in row["runs"]]
@@ -79,8 +90,7 @@ def doubts(record: Mapping) -> list[str]:
         found.append(f"others used {busy:.0%} of the machine when it began")
     if cpu["governor"] not in (None, "performance"):
         found.append(f"the clock's governor is {cpu['governor']}, not performance")
-    spreads = {name(row): np.ptp([run["p50_ns"] for run in row["runs"]]) / np.mean([run["p50_ns"] for run in row["runs"]])
-               for row in rows}
+    spreads = {name(row): spread(row, "p50") for row in rows}
     widest = max(spreads, key=spreads.get)
     if spreads[widest] > 0.05:
         found.append(f"medians of the runs of {widest} are {spreads[widest]:.0%} apart")

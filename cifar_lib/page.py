@@ -1,6 +1,5 @@
 """What the report's page is made of beside figures: the verdict table, tables of numbers, and where they come from."""
 
-import hashlib
 import html
 import json
 import re
@@ -17,6 +16,7 @@ from cifar_lib import ROOT
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "ablation": "ablation"}  # what makes the record of each step
 SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision"}
+
 
 def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
     """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim."""
@@ -71,6 +71,11 @@ def steadiness(doubts: Sequence[str]) -> HTML:
                 + (f"<ul>{reasons}</ul>" if doubts else ""))
 
 
+def sentence(text: str) -> HTML:
+    """A paragraph."""
+    return HTML(f"<p>{html.escape(text)}</p>")
+
+
 def sentences(found: Sequence[str]) -> HTML:
     """A list, a sentence an item."""
     return HTML("<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in found) + "</ul>")
@@ -105,45 +110,64 @@ def source(path: str, record: Mapping) -> HTML:
         "Record": _link(f"../{path}", path),
         "Raw series": series or "none",
     }
-    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
-    return HTML(f"{facts(record).data}<details><summary>Where these numbers come from</summary><dl>{items}</dl></details>")
+    return HTML(f"{facts(record).data}<details><summary>Where these numbers come from</summary>{_list(rows)}</details>")
 
 
-def reproduce(run: str, found: Mapping[str, Sequence[Mapping]]) -> HTML:
-    """The commands that make this report again, from the records of `run` by step."""
-    commits = dict.fromkeys(record["environment"]["commit"] or "unknown" for step in found.values() for record in step)
-    profile, lock = profile_of(found), ROOT / "requirements.lock"
-    make = f"make report PROFILE={profile} RUN={run}" if profile else "the notebooks one by one, with the parameters said below"
+def reproduce(run: str, found: Mapping[str, Sequence[Mapping]], beside: Sequence[str] = ()) -> HTML:
+    """The commands that make this report again, from the records of `run` by step and the runs set beside it."""
+    environments = [record["environment"] for step in found.values() for record in step]
+    commits = dict.fromkeys(one["commit"] or "unknown" for one in environments)
+    locks = dict.fromkeys(one.get("requirements_sha256") or "unknown" for one in environments)  # older records have none
+    changed = any(one["uncommitted_changes"] for one in environments)
+    profile = profile_of(run, found)
+    make = f"make report PROFILE={profile} RUN={run}" + (f' BESIDE="{" ".join(beside)}"' if beside else "")
     rows = {
-        "Commands": f"<code>git checkout {html.escape(next(iter(commits)))}</code><br><code>{html.escape(make)}</code>",
-        "Measured by": html.escape(", ".join(commits)),
-        "Profile": html.escape(profile or "none of profiles/"),
-        "requirements.lock": f"SHA-256 {hashlib.sha256(lock.read_bytes()).hexdigest()}",
+        "Command": f"<code>{html.escape(make)}</code>" if profile else "the notebooks one by one, by the commands said above",
+        "Commit": html.escape(", ".join(commits) + (", with uncommitted changes" if changed else "")),
+        "requirements.lock": html.escape(f"SHA-256 {', '.join(locks)}"),
         "Verdicts alone": f"<code>{html.escape(f'python -m cifar_lib.verdicts {run}')}</code>",
     }
-    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
-    return HTML(f"<dl>{items}</dl>")
+    return HTML(_list(rows))
 
 
-def profile_of(found: Mapping[str, Sequence[Mapping]]) -> str | None:
-    """The profile that the records, by step, were made with: the one whose parameters are all theirs; None if none."""
+def profile_of(run: str, found: Mapping[str, Sequence[Mapping]]) -> str | None:
+    """The profile by which the records of `run`, by step, were made: every parameter is as it says. None if there is none."""
+    made = [record["parameters"] for step in SECTIONS for record in found[step]]
     for path in sorted((ROOT / "profiles").glob("*.yaml")):
-        profile = yaml.safe_load(path.read_text())
-        if all(record["parameters"].get(name) == value for step, records in found.items() for record in records
-               for name, value in profile.get(step, {}).items()):
+        profile, wanted = yaml.safe_load(path.read_text()), []
+        for step in SECTIONS:
+            defaults = _defaults(step)
+            for seed in profile["seeds"] if step == "train" else profile["seeds"][:1]:
+                own = {"run": run, "seed": seed, "weights_from": run if profile["weights"] == "trained" else "shipped"}
+                wanted.append(defaults | profile[step] | {name: value for name, value in own.items() if name in defaults})
+        if made == wanted:
             return path.stem
     return None
 
 
+def _defaults(step: str) -> dict[str, object]:
+    """The parameters of the notebook that makes a step's record, as they are when nobody sets them."""
+    found: dict[str, object] = {}
+    exec(_code_cells(NOTEBOOKS[step])[0], found)
+    return {name: found[name] for name in found["__annotations__"]}
+
+
 def _cells(notebook: str) -> str:
-    """Which cells of a notebook draw which figures and tables."""
+    """Which cells of a notebook draw which figures and tables, numbered as JupyterLab does where all are run in order."""
+    told = []
+    for number, code in enumerate(_code_cells(notebook), start=1):
+        if names := re.findall(r"figures\.(?!show|warn)(\w+)\(", code):
+            told.append(f"In [{number}] {', '.join(dict.fromkeys(names))}")
+    return "; ".join(told)
+
+
+def _code_cells(notebook: str) -> list[str]:
     cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
-    drawn = {}
-    for number, cell in enumerate(cells, start=1):
-        names = re.findall(r"figures\.(?!show|warn)(\w+)\(", "".join(cell["source"]))
-        if names and cell["cell_type"] == "code":
-            drawn[number] = ", ".join(dict.fromkeys(names))
-    return "; ".join(f"cell {number}: {names}" for number, names in drawn.items())
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _list(rows: Mapping[str, str]) -> str:
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows.items())}</dl>"
 
 
 def _link(target: str, text: str) -> str:

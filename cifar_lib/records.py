@@ -1,10 +1,11 @@
 """Records: one JSON file a step, written whole at its end, with raw series as .npy files beside it.
 
 A record holds `schema`, `step`, `made` (UTC), `seconds`, `parameters`, `environment`, `data` and `measurements`;
-`series` names the raw series, one number per image, by file name. Every step of a run has its folder,
-`results/<run>/<step>/`, and a step that died leaves no record.json there.
+`series` names the arrays beside it by file name: raw series, one number per image, and photos that are shown. Every step of
+a run has its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -151,6 +152,7 @@ def environment(device: str) -> dict:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
         "commit": _git("rev-parse", "HEAD") or None,
+        "requirements_sha256": _sha256(ROOT / "requirements.lock"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", ".", ":!results", ":!figures")),
     }
 
@@ -202,6 +204,13 @@ def _gpu() -> dict:
         "cudnn": torch.backends.cudnn.version(),
         **dict(zip(query.split(","), answer.split(", "))),
     }
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _git(*arguments: str) -> str:

@@ -43,8 +43,8 @@ def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capfd
 @pytest.mark.parametrize(
     ("cell", "words"),
     [("from cifar_lib import InputError\nraise InputError('runs is too small: use more.')",
-      "3_latency, cell 2 of {}: InputError: runs is too small: use more.\n"),
-     ("assert runs == 4", "3_latency, cell 2 of {}: AssertionError: no reason given\n"),
+      "3_latency, In [2] of {}: InputError: runs is too small: use more.\n"),
+     ("assert runs == 4", "3_latency, In [2] of {}: AssertionError: no reason given\n"),
      ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
       "3_latency, executed as {}: its process ended before its time, killed perhaps for want of memory.\n")],
 )
@@ -56,4 +56,5 @@ def test_a_failure_names_the_notebook_the_cell_the_reason_and_what_is_left_to_re
     told = capfd.readouterr()
     assert "failed after" in told.out
     assert told.err == words.format(output)
-    assert output.exists()
+    executed = [one for one in nbformat.read(output, as_version=4).cells if one.get("execution_count") == 2]
+    assert [one.source for one in executed] == [cell]

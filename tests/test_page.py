@@ -180,7 +180,7 @@ def test_the_source_of_numbers_is_a_command_that_can_be_pasted_and_links_to_reco
     assert "papermill notebooks/3_latency.ipynb out.ipynb -y '{\"run\": \"lab\", \"runs\": 3}'" in parsed.texts
     assert parsed.all("href") == ["../../notebooks/3_latency.ipynb", "../lab/latency/record.json",
                                   "../lab/latency/eager-float32.npy"]
-    assert re.search(r"cell \d+: latency_histogram, latency_ecdf;", parsed.text)
+    assert re.search(r"In \[\d+\] latency_histogram, latency_ecdf;", parsed.text)
 
 
 @pytest.mark.parametrize("changes", [
@@ -191,13 +191,30 @@ def test_a_hostile_source_is_text_only(changes: dict) -> None:
     assert Parsed(page.source(f"{HOSTILE}/latency/record.json", step_record(**changes)).data).is_harmless()
 
 
-def test_the_report_can_be_made_again_with_its_profile_where_one_fits() -> None:
+def quick_run(**changes: object) -> dict[str, list[dict]]:
+    """Records, by step, as profile quick makes them for the run lab, but for `changes` of the timing's parameters."""
     quick = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
-    found = {"latency": [step_record(parameters={"run": "lab", "device": "auto", **quick["latency"]})], "train": []}
-    assert "make report PROFILE=quick RUN=lab" in Parsed(page.reproduce("lab", found).data).texts
-    found["latency"][0]["parameters"]["images"] = 999
-    parsed = Parsed(page.reproduce(HOSTILE, found).data)
-    assert parsed.is_harmless() and "none of profiles/" in parsed.texts
+    own = {"train": {"seed": 0}, "export": {"seed": 0, "weights_from": "shipped"}, "latency": changes, "half_precision": {}}
+    return {step: [step_record(step=step, parameters=page._defaults(step) | quick[step] | {"run": "lab"} | added)]
+            for step, added in own.items()}
+
+
+def test_the_report_can_be_made_again_by_one_command_with_its_profile() -> None:
+    assert "make report PROFILE=quick RUN=lab" in Parsed(page.reproduce("lab", quick_run()).data).texts
+    assert 'make report PROFILE=quick RUN=lab BESIDE="a b"' in Parsed(page.reproduce("lab", quick_run(), ["a", "b"]).data).texts
+
+
+@pytest.mark.parametrize("changes", [{"images": 999}, {"threads": 1}])
+def test_a_run_by_hand_is_of_no_profile(changes: dict) -> None:
+    assert page.profile_of("lab", quick_run(**changes)) is None
+    assert page.profile_of("lab", quick_run() | {"train": []}) is None
+    parsed = Parsed(page.reproduce(HOSTILE, quick_run(**changes)).data)
+    assert parsed.is_harmless() and not any(text.startswith("make") for text in parsed.texts)
+
+
+def test_a_hostile_sentence_is_text() -> None:
+    parsed = Parsed(page.sentence(HOSTILE).data)
+    assert parsed.is_harmless() and parsed.texts == [HOSTILE]
 
 
 # ---- pictures

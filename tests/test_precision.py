@@ -152,16 +152,22 @@ def test_a_figure_says_its_numbers(figure: object, words: str) -> None:
 def test_changed_predictions_are_shown_with_what_they_were_and_are() -> None:
     labels, photos = np.array([0, 1, 2, 3]), np.zeros((1, 3, 32, 32), np.uint8)
     exact, other = np.eye(10)[[0, 1, 2, 3]], np.eye(10)[[0, 1, 5, 3]]
-    changed = precision.changed({"float32": exact, "float16": other, "int8": exact}, labels)
-    assert changed == {"predictions": 8, "changed": 1, "shown": [
+    changed = precision.changed("eager", {"float32": exact, "float16": other, "int8": exact}, labels)
+    assert changed == {"engine": "eager", "predictions": 8, "changed": 1, "shown": [
         {"image": 2, "precision": "float16", "before": 2, "after": 5, "label": 2}]}
     assert figures.changed_predictions(changed, photos, CLASSES).alternative == (
-        "1 of 8 predictions change: bird to dog with float16.")
-    nothing = precision.changed({"float32": exact, "float16": exact}, labels)
-    assert "0 of 4 predictions change: none" in figures.changed_predictions(nothing, photos[:0], CLASSES).alternative
+        "1 of 8 predictions change with the precision of eager: bird to dog with float16.")
+    nothing = precision.changed("eager", {"float32": exact, "float16": exact}, labels)
+    picture = figures.changed_predictions(nothing, photos[:0], CLASSES)
+    assert picture.alternative == "0 of 4 predictions change with the precision of eager: none."
+
+
+def test_a_single_precision_changes_nothing() -> None:
+    assert precision.changed("eager", {"float32": np.eye(10)}, np.arange(10)) is None
+    assert precision.changed("eager", {"int8": np.eye(10), "float16": np.eye(10)}, np.arange(10)) is None
 
 
 def test_of_many_changed_predictions_some_of_all_are_shown() -> None:
     exact = np.tile(np.eye(10)[0], (95, 1))
-    shown = precision.changed({"float32": exact, "int8": exact[:, ::-1]}, np.zeros(95, int))["shown"]
+    shown = precision.changed("eager", {"float32": exact, "int8": exact[:, ::-1]}, np.zeros(95, int))["shown"]
     assert [one["image"] for one in shown] == list(range(0, 95, 10))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from cifar_lib import figures, precision
+from cifar_lib import figures, precision, verdicts
+from cifar_lib.verdicts import Found
 
+CLAIMS = verdicts.load_claims()
 APART = np.array([0.998, 1.0, 1.002])
 
 
@@ -24,27 +26,41 @@ def halved(ratio: float) -> dict:
     return {"measurements": {"precisions": rows}}
 
 
-def training(seed: int, accuracy: float) -> dict:
-    return {"parameters": {"seed": seed, "epochs": 20}, "measurements": {
-        "accuracy": accuracy, "test_images": 10_000, "train_images": 50_000, "epochs": [{}] * 20}}
+def training(seed: int, accuracy: float, when: str = verdicts.EARLIER, epochs: int = 20, images: int = 50_000) -> Found:
+    return Found("lab/train/record.json", when, {
+        "parameters": {"seed": seed, "recipe": "fast", "epochs": epochs},
+        "measurements": {"accuracy": accuracy, "test_images": 10_000, "train_images": images, "epochs": [{}] * epochs}})
 
 
 def test_the_picture_sets_ours_beside_the_originals() -> None:
-    picture = figures.result([training(0, 94.1), training(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}), halved(0.5))
-    assert "One image takes 1,656 µs here with eager, 2 times the P100" in picture.svg
-    for words in ("seed 1, 20 epochs: 94.30 (93.83 to 94.74)", "original, P100: 828", "original, ten runs: 0.24",
-                  "eager, 3 runs: 0.40", "torchscript, bfloat16: 0.50 (0.50"):
+    picture = figures.result(CLAIMS, [training(0, 94.1), training(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}),
+                             halved(0.5))
+    assert "One image takes 1,656 µs here with eager, 2.0 times the P100" in picture.svg
+    for words in ("original, five runs: 94.12 to 94.72;", "seed 1, fast recipe: 94.30 (93.83 to 94.74)", "original, P100: 828",
+                  "original, ten runs: 0.24", "torchscript, 3 runs: 0.40", "torchscript, bfloat16: 0.50 (0.50"):
         assert words in picture.alternative.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.parametrize(
     ("parts", "panels"),
     [(([training(0, 94.1)], None, None), {"accuracy (%)"}),
-     (([], timed({"eager": 500}), None), {"mean latency of one image (µs)", "slowest and fastest run apart (% of the mean)"}),
+     (([], timed({"torchscript-cpp": 500}), None),
+      {"mean latency of one image (µs)", "slowest and fastest run apart (% of the mean)"}),
+     (([], timed({"eager": 500}), None), {"mean latency of one image (µs)"}),
      (([], None, halved(2)), {"latency as a multiple of float32's"})],
 )
 def test_the_picture_shows_what_there_is(parts: tuple, panels: set[str]) -> None:
-    assert set(figures.result(*parts).numbers["what"]) == panels
+    assert set(figures.result(CLAIMS, *parts).numbers["what"]) == panels
+
+
+def test_there_is_no_picture_of_nothing() -> None:
+    assert figures.result(CLAIMS, [], None, {"measurements": {"precisions": []}}) is None
+
+
+def test_what_was_recorded_earlier_is_drawn_otherwise_than_what_this_run_measured() -> None:
+    own, earlier = (figures.result(CLAIMS, [training(0, 94.1, when)], None, None).svg
+                    for when in (verdicts.THIS_RUN, verdicts.EARLIER))
+    assert own != earlier
 
 
 def test_machines_are_told_apart_and_set_beside_what_was_published() -> None:
@@ -67,10 +83,9 @@ def test_the_table_of_machines_gives_each_engine_its_best_other_precision() -> N
 
 
 def test_the_sentence_on_training_tells_full_trainings_from_a_short_one() -> None:
-    own = training(0, 62.8)
-    own["measurements"] |= {"train_images": 3200, "epochs": [{}] * 3}
+    own = training(0, 62.8, verdicts.THIS_RUN, epochs=3, images=3200)
     assert figures.training_sentence([training(0, 94.06)], [own]) == (
-        "Trained in full (20 epochs), it is right on 94.06% (seed 0) of the test images. "
+        "Trained in full, for 20 epochs, it is right on 94.06% (seed 0, recorded earlier) of the test images. "
         "This run's own training (3,200 images, epochs: 3) ends at 62.80%.")
-    full = training(1, 94.1)
+    full = training(1, 94.1, verdicts.THIS_RUN)
     assert "own" not in figures.training_sentence([full], [full])

@@ -62,7 +62,7 @@ def run_table(record: dict) -> pd.DataFrame:
 
 def latency_sentence(record: dict) -> str:
     """Which engine is the fastest, and by how much: one sentence from the record."""
-    rows = [row for row in record["measurements"]["engines"] if "runs" in row and not row.get("variant")]
+    rows = latency.compared(record)
     fastest = min(rows, key=lambda row: latency.quantile(row, "p50")[0])
     words = f"One image takes {with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
     if ratio := latency.ratio(fastest, rows):
@@ -198,8 +198,7 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
 
 def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, float]]:
     """Series name to display name, and to median (µs), of each engine that ran, the fastest first."""
-    names = {row["series"]: latency.name(row) for row in record["measurements"]["engines"]
-             if "series" in row and not row.get("variant")}
+    names = {row["series"]: latency.name(row) for row in latency.compared(record)}
     medians = {name: float(np.median(series[name])) / 1e3 for name in names}
     order = sorted(names, key=medians.get)
     return {name: names[name] for name in order}, {name: medians[name] for name in order}

@@ -40,7 +40,7 @@ def precision_sentence(record: dict) -> str:
 
 def precision_table(record: dict) -> pd.DataFrame:
     """A row for each engine and precision: latency (µs), ratio, accuracy (%), changed predictions, errors, calibration."""
-    return pd.DataFrame({
+    table = pd.DataFrame({
         "engine": row["engine"], "precision": row["precision"], "on this machine": row["support"],
         "mean (µs)": latency.quantile(row, "mean")[0], "p50 (µs)": latency.quantile(row, "p50")[0],
         "× float32": _times_base(row),
@@ -49,6 +49,7 @@ def precision_table(record: dict) -> pd.DataFrame:
         "logits change by at most": row.get("largest_logit_change"), "on average": row.get("mean_logit_change"),
         "calibration error": row["calibration_error"], "threads": row["threads"],
     } for row in precision.ran(record))
+    return table.astype(dict.fromkeys(["changed predictions", "to right", "to wrong"], "Int64"))  # whole also where some lack
 
 
 def _times_base(row: dict) -> str | None:
@@ -177,8 +178,8 @@ def changed_predictions(told: Mapping, photos: np.ndarray, names: Sequence[str])
         for axis, photo, (before, after, kind, label) in zip(axes.flat, photos, kinds):
             axis.imshow(photo.transpose(1, 2, 0))
             axis.set_title(f"{before} → {after}\n{kind}\nis {label}", fontsize=8, fontweight="normal", loc="center")
-        finding = f"{told['changed']:,} of {told['predictions']:,} predictions change"
-        figure.suptitle(f"{finding} with the precision", x=0.01, ha="left", fontsize=12, fontweight="bold")
+        finding = f"{told['changed']:,} of {told['predictions']:,} predictions change with the precision of {told['engine']}"
+        figure.suptitle(finding, x=0.01, ha="left", fontsize=12, fontweight="bold")
         shown = ", ".join(f"{before} to {after} with {kind}" for before, after, kind, _ in kinds)
         return picture(figure, "changed_predictions", "Some of them: the class in float32 → the other, and the truth.",
                         f"{finding}: {shown or 'none'}.",

@@ -60,7 +60,7 @@ class Picture:
         numbers = "" if self.numbers is None else page.table(self.numbers, f"numbers of the figure: {title}", folded=True).data
         return (
             f'<figure id="{self.name}"><div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
-            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}</figcaption>{numbers}</figure>"
+            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}{numbers}</figcaption></figure>"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from cifar_lib import stats
 from cifar_lib.figures.style import STYLE, Picture, listed, picture, with_interval
 from cifar_lib.model import ResNet9, training_pflop
+from cifar_lib.verdicts import Found
 
 ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
 ORIGINAL_SEEDS, ORIGINAL_EPOCHS = 5, 150
@@ -85,7 +86,7 @@ def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.Data
     rows = []
     for record, told in zip(trainings, when):
         measured, parameters = record["measurements"], record["parameters"]
-        low, high = _accuracy_interval(measured)
+        low, high = accuracy_interval(measured)
         without = parameters.get("without") or []
         rows.append({
             "recipe": parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
@@ -103,17 +104,17 @@ def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def training_sentence(full: Sequence[Mapping], own: Sequence[Mapping]) -> str:
-    """How accurate the network becomes: of the trainings in full, and of this run's own, which may be shorter."""
+def training_sentence(full: Sequence[Found], own: Sequence[Found]) -> str:
+    """How accurate the network becomes: in the trainings in full, and in this run's own, which may be shorter."""
     words = []
     if full:
-        seeds = listed(f"{record['measurements']['accuracy']:.2f}% (seed {record['parameters']['seed']})" for record in full)
-        words.append(f"Trained in full ({full[0]['parameters']['epochs']} epochs), it is right on {seeds} of the test images.")
-    for record in own:
-        if record not in full:
-            measured = record["measurements"]
-            scale = f"{measured['train_images']:,} images, epochs: {len(measured['epochs'])}"
-            words.append(f"This run's own training ({scale}) ends at {measured['accuracy']:.2f}%.")
+        seeds = listed(f"{one.measured['accuracy']:.2f}% (seed {one.record['parameters']['seed']}, {one.when})" for one in full)
+        epochs = listed(sorted({str(one.record["parameters"]["epochs"]) for one in full}))
+        words.append(f"Trained in full, for {epochs} epochs, it is right on {seeds} of the test images.")
+    for one in own:
+        if one not in full:
+            scale = f"{one.measured['train_images']:,} images, epochs: {len(one.measured['epochs'])}"
+            words.append(f"This run's own training ({scale}) ends at {one.measured['accuracy']:.2f}%.")
     return " ".join(words)
 
 
@@ -124,7 +125,7 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
     """
     ordered = sorted(trainings, key=lambda record: record["parameters"]["seed"])
     accuracies = [record["measurements"]["accuracy"] for record in ordered]
-    intervals = [_accuracy_interval(record["measurements"]) for record in ordered]
+    intervals = [accuracy_interval(record["measurements"]) for record in ordered]
     half = max(high - low for low, high in intervals) / 2
     apart = f"{len(ordered)} seeds end {max(accuracies) - min(accuracies):.2f} points apart" if len(ordered) > 1 else (
         f"One seed ends at {accuracies[0]:.2f}%")
@@ -287,5 +288,5 @@ def _on_the_test_images(record: Mapping) -> bool:
             and measured.get("scored_on", "test images") == "test images")
 
 
-def _accuracy_interval(measured: Mapping) -> stats.Interval:
+def accuracy_interval(measured: Mapping) -> stats.Interval:
     return stats.share_interval(round(measured["accuracy"] * measured["test_images"] / 100), measured["test_images"])
