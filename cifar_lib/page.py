@@ -179,7 +179,7 @@ def _evidence(step: str, found: Sequence[Mapping]) -> str:
     lines = [_link(f"#{section}", section.replace("-", " "))]
     for item in found:
         lines.append(_link(f"../{item['record']}", item["when"])
-                     + f'<br><small>{html.escape(item["hardware"])}, {html.escape(item["made"][:10])}</small>')
+                     + f'<br><small>{html.escape(item["hardware"])}, <time>{html.escape(item["made"][:10])}</time></small>')
     return "<br>".join(lines)
 
 
