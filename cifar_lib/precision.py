@@ -106,10 +106,11 @@ def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, f
 
     Its bytes are those that the layers must move at the least, one after the other.
     """
-    points = [point for point in measured["points"] if point["batch"] == measured["points"][0]["batch"]]
-    size, images = measured["number_bytes"], measured["points"][0]["batch"]
+    layered = next(one for one in record["measurements"]["rooflines"] if one["points"])  # of int8 no layers are measured
+    images, size = layered["points"][0]["batch"], measured["number_bytes"]
+    points = [point for point in layered["points"] if point["batch"] == images]
     weights = sum(point["weights"] for point in points)
-    activations = sum(point["bytes"] / size - point["weights"] for point in points) / images
+    activations = sum(point["bytes"] / layered["number_bytes"] - point["weights"] for point in points) / images
     found = []
     for row in in_batches(record):
         if row["precision"] == measured["precision"]:

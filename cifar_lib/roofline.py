@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.autograd import DeviceType
 from torch.nn.functional import conv2d
@@ -67,7 +69,7 @@ def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
 
 @torch.inference_mode()
 def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int], threads: int) -> dict:
-    """The ceilings of a precision with so many CPU threads, and every layer's rate at each batch size.
+    """The ceilings of a precision with so many CPU threads, and every layer's rate at each batch size; of int8 no layers.
 
     Returns `threads`, `number_bytes`, `flop_per_s` (the best of the `products`, a rate for each kind), `copies` (`bytes` of the
     source and `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch`, with `flop`, `bytes`, `weights`
@@ -75,6 +77,10 @@ def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int
     """
     dtype = PRECISIONS[precision]
     size = torch.empty(0, dtype=dtype).element_size()
+    if precision == "int8":  # PyTorch multiplies none: ONNX Runtime does
+        products = {"matrix product": _int8_rate(threads)}
+        return {"precision": precision, "threads": threads, "number_bytes": size, "flop_per_s": max(products.values()),
+                "products": products, "copies": [_copy(count, device) for count in COPIES], "points": []}
     with _settings(precision == "tf32", threads):
         before, points = _products(dtype, device), []
         for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
@@ -96,6 +102,26 @@ def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
     images = (((count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
     return {"matrix product": _best_rate(torch.matmul, matrices, dtype, device),
             "convolution": _best_rate(lambda a, b: conv2d(a, b, padding=1), images, dtype, device)}
+
+
+def _int8_rate(threads: int) -> float:
+    """The most operations a second of ONNX Runtime's product of two matrices of 8-bit integers, on the CPU."""
+    options, random, rates = onnxruntime.SessionOptions(), np.random.default_rng(0), []
+    options.intra_op_num_threads = threads
+    for side in MATRICES:
+        weights = numpy_helper.from_array(random.integers(-64, 64, (side, side), np.int8), "weights")
+        graph = helper.make_graph(
+            [helper.make_node("MatMulInteger", ["images", "weights"], ["product"])], "product",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, [side, side])],
+            [helper.make_tensor_value_info("product", TensorProto.INT32, [side, side])], [weights])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        images = {"images": random.integers(0, 256, (side, side), np.uint8)}
+        seconds = min(_seconds(lambda a=session, b=images: a.run(None, b), "cpu"))
+        rates.append(2 * side**3 / seconds)
+        if seconds > PATIENCE:
+            break
+    return max(rates)
 
 
 def _copy(count: int, device: str) -> dict[str, float]:

@@ -85,6 +85,16 @@ def test_the_networks_points_move_its_weights_once_a_batch() -> None:
     assert points[3][2:] == pytest.approx((8e8 / (4 * 1400), 1e8 / 480e-6))
 
 
+def test_the_network_in_eight_bits_moves_a_quarter_of_the_bytes() -> None:
+    measured = record(2000, [2000, 1500, 1000, 900])
+    measured["measurements"]["batches"].append(in_batches("onnxruntime", "int8", [100, 100, 100, 100]))
+    roofs = measured["measurements"]["rooflines"]
+    roofs.append({"precision": "int8", "number_bytes": 1, "flop_per_s": 1e12, "points": [], "copies": roofs[0]["copies"]})
+    points = precision.network_points(measured, roofs[1])
+    assert points[0] == ("onnxruntime", 1, pytest.approx(1e8 / 1050), pytest.approx(1e8 / 100e-6))
+    assert "in int8 the roof is 1,000 billion" in figures.roofline(measured).alternative
+
+
 def test_what_is_faster_than_the_roof_is_named() -> None:
     (roofs,) = SLOWER["measurements"]["rooflines"]
     assert precision.beyond_the_roof(roofs) == []
@@ -141,7 +151,7 @@ def test_the_table_has_a_row_for_what_ran_and_a_sentence_for_what_did_not() -> N
     [(figures.half_precision, "onnxruntime, int8 300 µs"),
      (figures.accuracy_and_latency, "onnxruntime, int8 300 µs and 94.00%"),
      (figures.batches, "torchscript, float32 takes 1,000 µs for one image and 480 µs an image at best"),
-     (figures.roofline, "in float32 the roof is 400 GFLOP/s. One image at a time, torchscript reaches 25%")],
+     (figures.roofline, "roof is 400 billion operations a second. One image at a time, torchscript reaches 25%")],
 )
 def test_a_figure_says_its_numbers(figure: object, words: str) -> None:
     picture = figure(SLOWER)

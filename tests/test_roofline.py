@@ -39,6 +39,12 @@ def test_no_layer_lies_above_the_roof() -> None:
     assert max(rates) > 0.2 * measured["flop_per_s"]  # a roof far above everything would hold, too
 
 
+def test_eight_bits_have_a_roof_and_no_layers() -> None:
+    measured = roofline.measure(model.ResNet9([2, 4, 8, 16]).eval(), "int8", "cpu", [1], threads=1)
+    assert (measured["number_bytes"], measured["points"]) == (1, [])
+    assert 1e9 < measured["flop_per_s"] == measured["products"]["matrix product"] < 1e14
+
+
 def test_measuring_leaves_the_network_and_the_settings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     network, before = model.ResNet9([2, 4, 8, 16]).eval(), (torch.backends.cudnn.allow_tf32, torch.get_num_threads())
     used = set()

@@ -132,7 +132,7 @@ def roofline(record: dict) -> Picture:
              else f"No engine was measured in {precision.BASE}")
     beyond = [f"{layer} ({one['precision']}, batch {batch:,}) by {share - 1:.0%}"
               for one in found for layer, batch, share in precision.beyond_the_roof(one)]
-    told = []
+    told, engines = [], list(dict.fromkeys(row["engine"] for row in precision.in_batches(record)))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(found), sharey=True, squeeze=False, figsize=(8, 4))
         for axis, one in zip(axes[0], found):
@@ -145,14 +145,14 @@ def roofline(record: dict) -> Picture:
                           [point["flop"] / np.mean(point["seconds"]) / 1e9 for point in points], "o", color=f"C{number}",
                           markersize=4, alpha=0.8, label=f"layers, batch {batch}")
             network = precision.network_points(record, one)
-            for number, name in enumerate(dict.fromkeys(row[0] for row in network)):
+            for name in dict.fromkeys(row[0] for row in network):
                 line = [row[2:] for row in network if row[0] == name]
-                axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=f"C{number + 2}", linewidth=1,
-                          label=f"network, {name}")
+                axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=f"C{engines.index(name) + 2}",
+                          linewidth=1, label=f"network, {name}")
             axis.set(xscale="log", yscale="log", xlabel="operations a byte", title=one["precision"])
             axis.title.set(fontsize=11, fontweight="normal")
-            told.append(f"in {one['precision']} the roof is {one['flop_per_s'] / 1e9:,.0f} GFLOP/s")
-        axes[0, 0].set_ylabel("GFLOP/s")
+            told.append(f"in {one['precision']} the roof is {one['flop_per_s'] / 1e9:,.0f} billion operations a second")
+        axes[0, 0].set_ylabel("billion operations a second")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -162,8 +162,8 @@ def roofline(record: dict) -> Picture:
                        f"Roofline: {listed(told)}. {title}.", pd.DataFrame(
                            {"precision": one["precision"], "layer": point["layer"], "images at once": point["batch"],
                             "operations a byte": point["flop"] / point["bytes"],
-                            "GFLOP/s": point["flop"] / np.mean(point["seconds"]) / 1e9,
-                            "roof (GFLOP/s)": rooflines.roof(one, point["flop"] / point["bytes"]) / 1e9}
+                            "10⁹ operations/s": point["flop"] / np.mean(point["seconds"]) / 1e9,
+                            "roof (10⁹/s)": rooflines.roof(one, point["flop"] / point["bytes"]) / 1e9}
                            for one in found for point in one["points"]))
 
 
