@@ -2,7 +2,7 @@
 
 The image is a normalised float32 tensor 1×3×32×32 in ordinary host memory, the class an int there; what happens in
 between (copy in, conversion to the precision, forward pass, argmax, copy out) is what the timer times. A new engine is
-a class here and its name in ENGINES.
+a subclass of PythonEngine here, listed in ENGINES; ONNXRuntime shows all that one needs.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from cifar_lib import InputError, cpp, data, quantise
+from cifar_lib import InputError, cpp, data, quantise, records
 from cifar_lib.data import Split, normalise
 from cifar_lib.model import network_from
 
@@ -49,8 +49,8 @@ class Engine:
     """What every engine says of itself, and how it is set up. Raises InputError where it cannot run here."""
 
     name: str
-    settings: str  # in words: what was set for low latency
-    library = "torch"  # the package whose version counts
+    settings = "the library's own"  # in words: what was set for low latency
+    library = "torch"  # the package or module whose version counts
     file = "model.pt"  # which of the exported files it runs
     precisions = ("float32", "tf32", "float16", "bfloat16")
     devices = ("cpu", "cuda")
@@ -80,7 +80,10 @@ class Engine:
 
     @classmethod
     def version(cls) -> str:
-        return metadata.version(cls.library)
+        try:
+            return metadata.version(cls.library)
+        except metadata.PackageNotFoundError:  # the module may come from a package of another name, as onnxruntime-gpu
+            return _imported(cls.library).__version__
 
 
 class PythonEngine(Engine, ABC):
@@ -261,7 +264,8 @@ class ONNXEngine(PythonEngine):
         if setup.precision == "int8" and not cls.model_file(setup).exists():
             images = data.load("train").first(quantise.CALIBRATION_IMAGES).images
             with _reason_of_failure("ONNX Runtime cannot quantise the network"):
-                quantise.int8(setup.exported / cls.file, images, cls.model_file(setup))
+                vnni = not CPU_FEATURES["int8"].isdisjoint(records.cpu_features())
+                quantise.int8(setup.exported / cls.file, images, cls.model_file(setup), vnni)
 
 
 class ONNXRuntime(ONNXEngine):

@@ -28,19 +28,19 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
     step, steps = notebook.stem, list(minutes)
     own = minutes.get(step)
     later = sum(minutes[one] for one in steps[steps.index(step) + 1:]) if own else 0
-    print(f"{output.stem:<18}{f'about {_told(60 * own)}' if own else 'under way':<16}", end="", flush=True)
+    print(f"{output.stem:<18}{f'about {_duration(60 * own)}' if own else 'under way':<16}", end="", flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
         papermill.execute_notebook(notebook, output, dict(parameters), progress_bar=False,
                                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # what matters is in the notebook
     except (PapermillExecutionError, DeadKernelError) as error:
-        print(f"failed after {_told(time.monotonic() - started)}")
+        print(f"failed after {_duration(time.monotonic() - started)}")
         print(f"{step}, {_reason(error, output)}", file=sys.stderr)
         return False
     took = time.monotonic() - started
     pace = took / own if own and own >= LONG else 60
-    print(f"took {_told(took)}" + (f", about {_told(later * pace)} left" if later else ""))
+    print(f"took {_duration(took)}" + (f", about {_duration(later * pace)} left" if later else ""))
     return True
 
 
@@ -51,7 +51,7 @@ def _reason(error: PapermillExecutionError | DeadKernelError, output: Path) -> s
     return f"In [{error.exec_count}] of {output}: {error.ename}: {first}"
 
 
-def _told(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """A duration in words, no more exact than it deserves."""
     minutes = round(seconds / 60)
     if seconds < 90:

@@ -51,6 +51,13 @@ def loadgen_ratio(told: Mapping) -> tuple[float, stats.Interval]:
     return float(np.median(ratios)), stats.quantile_interval(ratios, 0.5, blocks=min(20, len(ratios)))
 
 
+def loadgens_own(told: Mapping) -> float | None:
+    """What LoadGen's own calls add to its p90 (ns), the median over the rounds; None in records that do not tell."""
+    if "within_loadgen_ns" not in told:
+        return None
+    return float(np.median(np.array(told["loadgen_ns"]) - np.array(told["within_loadgen_ns"])))
+
+
 def modes(ns: np.ndarray, classes: np.ndarray, runs: Sequence[Mapping]) -> tuple[list[float], str]:
     """Where an engine's latencies crowd (µs), and a sentence on what goes with it; none where there is one mode.
 

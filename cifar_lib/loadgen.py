@@ -7,6 +7,7 @@ minutes, so the two take turns in one process, and what counts is the ratio with
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,8 +19,16 @@ from cifar_lib import InputError
 QUANTILE = 0.9  # what LoadGen reports of this scenario
 
 
-def single_stream(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor]) -> float:
-    """LoadGen's 90% quantile (ns) over as many queries as there are images, drawn by it at random. Raises InputError."""
+def quantile(ns: Sequence[int]) -> float:
+    """The 90% quantile as LoadGen defines it (its results.cc): the time that a tenth of the images reaches or exceeds."""
+    return float(np.sort(ns)[int(len(ns) * QUANTILE)])
+
+
+def single_stream(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor]) -> tuple[float, float]:
+    """LoadGen's 90% quantile (ns) over as many queries as images, drawn at random by it; and that of `classify` alone.
+
+    The second is by our clock, read within the queries: LoadGen's own calls are missing in it. Raises InputError.
+    """
     try:
         import mlperf_loadgen as lg
     except ImportError as error:
@@ -29,11 +38,13 @@ def single_stream(classify: Callable[[torch.Tensor], int], images: Sequence[torc
     settings.min_query_count = settings.max_query_count = len(images)
     settings.min_duration_ms = 0
     answer = np.zeros(1, np.uint8)
-    address = answer.ctypes.data
+    address, alone = answer.ctypes.data, []
 
     def issue(queries: Sequence["lg.QuerySample"]) -> None:
         for query in queries:
+            start = time.perf_counter_ns()
             answer[0] = classify(images[query.index])
+            alone.append(time.perf_counter_ns() - start)
             lg.QuerySamplesComplete([lg.QuerySampleResponse(query.id, address, 1)])
 
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +59,7 @@ def single_stream(classify: Callable[[torch.Tensor], int], images: Sequence[torc
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(system)
-        return _told(Path(folder) / "mlperf_log_detail.txt", "result_90.00_percentile_latency_ns")
+        return _told(Path(folder) / "mlperf_log_detail.txt", "result_90.00_percentile_latency_ns"), quantile(alone)
 
 
 def _told(log: Path, key: str) -> float:

@@ -39,7 +39,8 @@ def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted:
-        hint = " (papermill passes text that looks like a number with -r)" if wanted is str else ""
+        hint = {str: " (papermill passes text that looks like a number with -r)",
+                list: f" (papermill passes a list with -y '{name}: [...]')"}.get(wanted, "")
         raise InputError(f"{name} must be of type {wanted.__name__}, not {type(value).__name__} ({value!r}){hint}.")
     if isinstance(rule, tuple) and not rule[0] <= value <= rule[1]:
         raise InputError(f"{name} must be between {rule[0]:,} and {rule[1]:,}, not {value:,}.")

@@ -82,10 +82,10 @@ def step_folder(run: str, step: str) -> Path:
     return ROOT / "results" / run / step
 
 
-def run_or_shipped(run: str, step: str) -> Path:
-    """The folder of `run`'s own `step`, or of the shipped one where `run` has none."""
+def run_or_shipped(run: str, step: str, *files: str) -> Path:
+    """The folder of `run`'s own `step`, or of the shipped one where `run` has no record of it, or not all the `files`."""
     own = step_folder(run, step)
-    return own if (own / "record.json").is_file() else step_folder(SHIPPED, step)
+    return own if all((own / name).is_file() for name in ("record.json", *files)) else step_folder(SHIPPED, step)
 
 
 def read(folder: Path) -> dict:
@@ -176,16 +176,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpu() -> dict:
-    info = _read("/proc/cpuinfo")
-    model = re.search(r"model name\s*:\s*(.+)", info)
-    flags = re.search(r"flags\s*:\s*(.+)", info)
+def cpu_features() -> list[str]:
+    """Those of the processor's features that matter here: wide vectors, and arithmetic in few bits."""
+    flags = re.search(r"flags\s*:\s*(.+)", _read("/proc/cpuinfo"))
     wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
               "amx_int8")
+    return [name for name in wanted if flags and name in flags[1].split()]
+
+
+def _cpu() -> dict:
+    model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     return {
         "model": model[1].strip() if model else platform.processor() or platform.machine(),
         "cores": cores(),
-        "features": [name for name in wanted if flags and name in flags[1].split()],
+        "features": cpu_features(),
         "mhz": clock_mhz(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
         "load_average": [round(load, 2) for load in os.getloadavg()],

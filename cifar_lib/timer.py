@@ -35,6 +35,7 @@ LOADGEN = "loadgen"  # in turns with MLPerf's LoadGen
 BATCHES = "batches"  # several images at once
 THREADS_IMAGES = 100  # timed to choose a number of threads
 BATCH_SECONDS = 0.3  # of measuring each batch size
+MOST_ROUNDS = 300  # of the two in turns: some minutes
 ROUND_IMAGES = 100  # ours and LoadGen's take turns so often that a machine's drift is the same for both
 LOCK = Path(tempfile.gettempdir()) / "cifar_lib_timer.lock"
 
@@ -110,17 +111,21 @@ def _warm_up(engine: PythonEngine, images: list[torch.Tensor], count: int) -> np
 def in_turns(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     """The 90% quantile (ns) of each round by our timer (`ours_ns`) and by LoadGen (`loadgen_ns`), in this process.
 
-    A round is ROUND_IMAGES each; there are a tenth as many rounds as the job has images.
+    `within_loadgen_ns` is what our clock sees within LoadGen's queries. A round is ROUND_IMAGES each; there are a tenth as
+    many rounds as the job has images, but no more than MOST_ROUNDS.
     """
     engine = ENGINES[job.engine](setup)
     images = _one_by_one(data.load("test").first(ROUND_IMAGES))
     _warm_up(engine, images, job.warmup)
-    found = {"ours_ns": [], "loadgen_ns": []}
-    for number in range(job.images // 10):
-        for which in sorted(found, reverse=bool(number % 2)):
-            found[which].append(
-                loadgen.single_stream(engine.classify, images) if which == "loadgen_ns"
-                else np.quantile(time_images(engine.classify, images)[0], loadgen.QUANTILE))
+    found = {"ours_ns": [], "loadgen_ns": [], "within_loadgen_ns": []}
+    for number in range(min(job.images // 10, MOST_ROUNDS)):
+        for ours in (number % 2 == 0, number % 2 == 1):
+            if ours:
+                found["ours_ns"].append(loadgen.quantile(time_images(engine.classify, images)[0]))
+            else:
+                theirs, within = loadgen.single_stream(engine.classify, images)
+                found["loadgen_ns"].append(theirs)
+                found["within_loadgen_ns"].append(within)
     return {which: np.array(values) for which, values in found.items()}
 
 
@@ -179,6 +184,7 @@ class Outcome:
     job: Job
     results: list[dict[str, np.ndarray]]
     reason: str = ""
+    version: str = ""  # of the engine's library
     file_bytes: int = 0  # of what was loaded
     threads_tried_ns: dict[int, float] | None = None
 
@@ -257,6 +263,7 @@ def _run_all(jobs: Sequence[Job], runs: int, exported: Path, seed: int) -> list[
 def _get_ready(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple[str, str], dict[int, float]]) -> None:
     """Settle the job's threads and prepare its engine; `tried` remembers what was found for an engine and precision."""
     job = outcome.job
+    outcome.version = ENGINES[job.engine].version()
     ENGINES[job.engine].check(job.setup(exported, prepared))
     if not job.threads and job.device == "cpu" and job.variant != BATCHES:  # batches choose each for itself
         kind = job.engine, job.precision
@@ -296,7 +303,7 @@ def _row(outcome: Outcome, labels: np.ndarray, exact: np.ndarray) -> dict:
         taken, exact = np.repeat(labels[:1], job.images), np.repeat(exact[:1], len(exact), axis=0)
     right = [result["classes"] == taken for result in results]
     return outcome.row(
-        version=engine.version(),
+        version=outcome.version,
         settings=engine.settings,
         file_bytes=outcome.file_bytes,
         series=job.series,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from cifar_lib import ROOT, InputError, records, stats
+from cifar_lib import ROOT, InputError, latency, records, stats
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 THIS_RUN, EARLIER = "measured in this run", "recorded earlier"
@@ -84,6 +84,10 @@ def judge(evidence: Evidence, claims: list[dict]) -> list[dict]:
 
 def load_claims(path: Path = ROOT / "claims.yaml") -> list[dict]:
     return yaml.safe_load(path.read_text())
+
+
+def load_claim(name: str) -> dict:
+    return next(claim for claim in load_claims() if claim["id"] == name)
 
 
 def write(run: str) -> list[dict]:
@@ -307,8 +311,7 @@ def _engine_row(evidence: Evidence, engines: Sequence[str]) -> tuple[Found | Non
     if not evidence["latency"]:
         return None, None
     found = evidence["latency"][0]
-    ran = [row for engine in engines for row in found.measured["engines"]
-           if row["engine"] == engine and "runs" in row and not row.get("variant")]
+    ran = [row for engine in engines for row in latency.compared(found.record) if row["engine"] == engine]
     return found, ran[0] if ran else None
 
 

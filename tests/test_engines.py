@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+import yaml
 from conftest import Refused
+from onnx import numpy_helper
 
-from cifar_lib import InputError, data, export
+from cifar_lib import InputError, data, export, records
 from cifar_lib.data import Split, normalise
 from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, Eager, Setup, load_torchscript, native_support, predict
 from cifar_lib.model import ResNet9
@@ -134,15 +137,25 @@ def test_a_cpu_has_no_tf32(exported: Path, refused: Refused) -> None:
         Eager(Setup(exported, exported, "tf32"))
 
 
+@pytest.mark.parametrize("features", [["avx2"], ["avx2", "avx512f", "avx512_vnni"]], ids=["7 bits", "8 bits"])
 def test_a_network_in_8_bits_is_nearly_the_same(
-    exported: Path, prepared: Path, images: list[torch.Tensor]
+    features: list[str], exported: Path, tmp_path: Path, images: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = Setup(exported, prepared, "int8")
+    monkeypatch.setattr(records, "cpu_features", lambda: features)
+    setup = Setup(exported, tmp_path, "int8")
     ENGINES["onnxruntime"].prepare(setup)
-    exact = ENGINES["onnxruntime"](Setup(exported, prepared))
+    weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model-int8.onnx").graph.initializer]
+    largest = max(abs(values.astype(int)).max() for values in weights if values.dtype == np.int8 and values.ndim == 4)
+    assert largest == (127 if "avx512_vnni" in features else 64)
+    exact = ENGINES["onnxruntime"](Setup(exported, tmp_path))
     rounded = ENGINES["onnxruntime"](setup)
     error = [np.abs(rounded.logits(image) - exact.logits(image)).max() / np.abs(exact.logits(image)).max() for image in images]
     assert 0 < np.median(error) < 0.1
+
+
+def test_a_library_may_come_in_a_package_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Eager, "library", "yaml")
+    assert Eager.version() == yaml.__version__
 
 
 @pytest.mark.parametrize("name", ["eager-cudagraph", "torchscript-cudagraph"])

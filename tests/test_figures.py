@@ -2,12 +2,14 @@
 
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from cifar_lib import figures
 from cifar_lib.data import CLASSES
+from cifar_lib.figures.style import label_ends
 
 
 def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: float = 0.5, **parameters: object) -> dict:
@@ -36,6 +38,24 @@ def ablation(accuracies: dict[str, tuple[float, ...]]) -> dict:
 def title(picture: figures.Picture) -> str:
     """Text is drawn as shapes; matplotlib keeps it readable in comments."""
     return " ".join(re.findall(r"<!-- (.*?) -->", picture.svg))
+
+
+# ---- what all share
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_labels_beside_the_ends_of_lines_keep_their_order_and_stay_apart(scale: str) -> None:
+    figure, axis = plt.subplots()
+    for end in (9.99, 1.0, 10.0, 9.98, 1.001):
+        axis.plot([1, 2], [5, end], label=f"to {end}")
+    axis.plot([1, 2], [2, 2])
+    axis.set_yscale(scale)
+    label_ends(axis)
+    heights = {label.get_text(): label.xyann[1] for label in axis.texts}
+    plt.close(figure)
+    assert sorted(heights, key=heights.get) == ["to 1.0", "to 1.001", "to 9.98", "to 9.99", "to 10.0"]
+    assert min(np.diff(sorted(heights.values()))) > 0.04
+    assert heights["to 1.0"] < 0.2 and max(heights.values()) <= 1
 
 
 # ---- training

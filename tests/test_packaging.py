@@ -34,4 +34,4 @@ def test_the_readme_shows_the_verdicts_of_the_reference_run_and_its_records_bear
     assert verdicts.judge(verdicts.gather(REFERENCE), verdicts.load_claims()) == kept
     readme = (ROOT / "README.md").read_text()
     for claim, row in zip(verdicts.load_claims(), kept, strict=True):
-        assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} |" in readme
+        assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} | {row['reason']} |" in readme

@@ -75,6 +75,11 @@ def test_misspelt_name_is_refused_beside_right_ones(refused: Refused) -> None:
         checked(epochs=5, zzz=5)
 
 
+def test_text_in_the_place_of_a_list_is_refused_with_the_way_to_pass_one(refused: Refused) -> None:
+    with refused("engines must be of type list", "-y 'engines: [...]'"):
+        checked(engines="eager")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "wanted", "is_type"),
     [

@@ -233,6 +233,13 @@ def test_shipped_step_stands_in_where_a_run_has_none(folder: Path, home: Path) -
     assert records.run_or_shipped("other", "latency/eager") == home / "results" / "shipped" / "latency" / "eager"
 
 
+def test_shipped_step_stands_in_where_the_own_one_lacks_a_file(folder: Path, home: Path) -> None:
+    shipped = home / "results" / "shipped" / "latency" / "eager"
+    assert records.run_or_shipped("lab", "latency/eager", "model.pt") == shipped
+    (folder / "model.pt").touch()
+    assert records.run_or_shipped("lab", "latency/eager", "model.pt") == folder
+
+
 def test_shipped_step_stands_in_while_the_own_one_is_unfinished(home: Path) -> None:
     Step("latency/eager", "lab", PARAMETERS)
     assert records.run_or_shipped("lab", "latency/eager") == home / "results" / "shipped" / "latency" / "eager"

@@ -246,6 +246,16 @@ def test_an_engine_that_fails_in_a_later_round_has_no_series(pretended: list[Job
     assert len(rows[0]["runs"]) == 4
 
 
+def test_an_engine_without_its_library_is_a_row_with_the_reason(
+    pretended: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINES["torchscript"], "library", "no_such_library")
+    rows, _ = timer.measure([EAGER, TORCHSCRIPT], 2, tmp_path)
+    assert rows[0]["version"] == torch.__version__ and len(rows[0]["runs"]) == 2
+    assert "no_such_library cannot be imported" in rows[1]["reason"]
+    assert TORCHSCRIPT not in pretended
+
+
 @pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_numbers_of_threads_double_up_to_the_cores(cores: int, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "cores", lambda: cores)

@@ -84,9 +84,11 @@ def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
     else:
         ours, theirs = (np.median(told[which]) / 1e3 for which in ("ours_ns", "loadgen_ns"))
         times = with_interval(latency.loadgen_ratio(told), 3)
+        own = latency.loadgens_own(told)
         sentences.append(f"With {told['engine']}, MLPerf's LoadGen sees a p90 of {theirs:,.0f} µs, our timer {ours:,.0f} µs; "
                          f"ours is {times} times LoadGen's, the median of {len(told['ours_ns'])} rounds of "
-                         f"{told['images']} images each, in turns.")
+                         f"{told['images']} images each, in turns."
+                         + (f" LoadGen's own calls take {own / 1e3:,.0f} µs of an image's time." if own else ""))
     clock = measured["clock"]
     sentences.append(f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
                      f"{clock['step_ns']:,} ns.")
@@ -176,9 +178,10 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
 def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """The mean of every run against its engine's mean (%), beside a band as wide as the original's ten runs were apart."""
     engines, _ = _by_median(record, series)
-    means = {name: series[name].mean(axis=1) / 1e3 for name in engines}
+    rows = {row["series"]: row for row in latency.compared(record)}
+    means = {name: np.array([run["mean_ns"] / 1e3 for run in rows[name]["runs"]]) for name in engines}
     apart = {name: float(np.ptp(values)) for name, values in means.items()}
-    shares = {name: apart[name] / means[name].mean() for name in engines}
+    shares = {name: latency.spread(rows[name], "mean") for name in engines}
     closest = min(shares, key=shares.get)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(engines)))

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cifar_lib import latency, precision, stats
 from cifar_lib import roofline as rooflines
-from cifar_lib.figures.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.figures.style import STYLE, Picture, label_ends, listed, picture, plain_log_ticks, with_interval
 
 
 def precision_sentence(record: dict) -> str:
@@ -115,7 +115,7 @@ def batches(record: dict) -> Picture:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         plain_log_ticks(axis, min(times.min() for times in each.values()), max(times.max() for times in each.values()), "y")
-        figure.legend(loc="outside right center", frameon=False)
+        label_ends(axis)
         return picture(figure, "batches", "From host memory to class numbers in host memory, means over the runs.", listed(
             f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly more from "
             f"batch {busy[name]:,} on" for name, times in each.items()) + ".",

@@ -95,6 +95,24 @@ def plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> No
     target.set_minor_formatter(NullFormatter())
 
 
+def label_ends(axis: Axes) -> None:
+    """Each labelled line's label to the right of `axis`, tied to the line's last point, apart from its neighbours."""
+    axis.autoscale_view()  # else the axis may not know its range yet
+    lines = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    ends = [axis.transLimits.transform(axis.transScale.transform(line.get_xydata()[-1])) for line in lines]
+    apart = 0.055 * 4.2 / axis.figure.get_figheight()  # a line of text, as a share of the axis
+    order, levels, level = sorted(range(len(lines)), key=lambda number: ends[number][1]), {}, -np.inf
+    for number in order:
+        levels[number] = level = max(ends[number][1], level + apart)
+    level = 1 + apart
+    for number in reversed(order):  # those pushed above the axis, back down
+        levels[number] = level = min(levels[number], level - apart)
+    for number, line in enumerate(lines):
+        axis.annotate(line.get_label(), ends[number], (1.06, levels[number]), "axes fraction", "axes fraction", va="center",
+                      fontsize=9, arrowprops={"arrowstyle": "-", "color": line.get_color(), "linestyle": line.get_linestyle(),
+                                              "shrinkA": 1, "shrinkB": 3})
+
+
 def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None) -> Picture:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

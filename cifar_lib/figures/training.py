@@ -9,12 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cifar_lib import stats
-from cifar_lib.figures.style import STYLE, Picture, listed, picture, with_interval
+from cifar_lib.figures.style import STYLE, Picture, label_ends, listed, picture, with_interval
 from cifar_lib.model import ResNet9, training_pflop
-from cifar_lib.verdicts import Found
+from cifar_lib.verdicts import Found, load_claim
 
-ORIGINAL_RUNS = (94.12, 94.72)  # %, from its README
-ORIGINAL_SEEDS, ORIGINAL_EPOCHS = 5, 150
 ORIGINAL_RECIPE = "the original's recipe"
 
 
@@ -64,16 +62,15 @@ def training_curves(trainings: Sequence[Mapping], name: str = "training_curves")
         for record in trainings:
             rows = record["measurements"]["epochs"]
             number = [row["epoch"] for row in rows]
-            label = f"seed {record['parameters']['seed']}"
-            left.plot(number, [row["loss"] for row in rows], ".-", label=label)
-            right.plot(number, [row["accuracy"] for row in rows], ".-", label=label)
+            left.plot(number, [row["loss"] for row in rows], ".-")
+            right.plot(number, [row["accuracy"] for row in rows], ".-", label=f"seed {record['parameters']['seed']}")
         left.set(xlabel="epoch", ylabel="training loss", title="Training loss", ylim=(0, None))
         right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)", title=f"{outcome} after epoch {done}")
         for axis in (left, right):
             axis.set_xlim(0.5, epochs + 0.5)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if many:
-            right.legend(frameon=False)
+            label_ends(right)
         return picture(figure, name, "Loss and accuracy after every epoch; the last epoch is the result.",
                         f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
                             {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
@@ -132,15 +129,16 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
         if all(_on_the_test_images(record) for record in ordered):
-            axis.axvspan(*ORIGINAL_RUNS, color="0.88", linewidth=0, label="the original's five runs")
+            low, high = load_claim("accuracy-five-runs")["range"]
+            axis.axvspan(low, high, color="0.88", linewidth=0)
+            axis.text((low + high) / 2, -0.7, "the original's five runs", ha="center", va="center", fontsize=9)
         errors = np.abs(np.transpose(intervals) - accuracies)
-        axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3, label="one model, 95% interval")
+        axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3)
         axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
-                 ylim=(len(ordered) - 0.5, -0.5), xlabel="accuracy after the last epoch (%)",
+                 ylim=(len(ordered) - 0.5, -1), xlabel="accuracy after the last epoch (%)",
                  title=f"{apart}; each is known to ±{half:.2f}")
-        figure.legend(loc="outside lower right", ncols=2, frameon=False)
         return picture(
-            figure, "seeds", "Bars: where one model might lie on other test photos (binomial); from dot to dot: the seeds.",
+            figure, "seeds", "Bars: where one model might lie on other photos (binomial, 95%); from dot to dot: the seeds.",
             "Accuracy of each seed: " + listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
                                                 for record, accuracy in zip(ordered, accuracies)),
             pd.DataFrame({"seed": str(record["parameters"]["seed"]), "accuracy (%)": with_interval((accuracy, interval), 2)}
@@ -241,19 +239,18 @@ def ablation(record: Mapping) -> Picture:
         figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(change)))
         axis.axvline(0, color="0.5", linewidth=1)
         for seed in change:
-            axis.plot(change[seed], range(len(change)), "o", color="C0", alpha=0.6, label="one seed" if seed == 0 else None)
-        axis.errorbar(mean, range(len(change)), xerr=None if np.isnan(half) else half, fmt="k|", markersize=12, capsize=3,
-                      label="mean" if np.isnan(half) else "mean, 95% interval")
+            axis.plot(change[seed], range(len(change)), "o", color="C0", alpha=0.6)
+        axis.errorbar(mean, range(len(change)), xerr=None if np.isnan(half) else half, fmt="k|", markersize=12, capsize=3)
         axis.set(yticks=range(len(change)), yticklabels=change.index, ylim=(len(change) - 0.5, -0.5),
                  xlabel="change of accuracy (points)", title=(
                      f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
                      "No part stands out from the luck of a seed" if len(change.columns) > 1 else
                      "One seed does not tell what a part brings from luck"))
-        figure.legend(loc="outside lower right", ncols=2, frameon=False)
         return picture(
             figure, "ablation",
             f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
-            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images.",
+            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images. "
+            f"Dots: one seed each; lines: the mean{'' if np.isnan(half) else ' with its 95% interval'}.",
             "Mean change of accuracy: " + listed(f"{name} {value:+.2f}" for name, value in mean.items()),
             ablation_table(record))
 
@@ -275,9 +272,11 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
     if not made_here:
         return ""
     measured = max((record["measurements"] for record in made_here), key=lambda measured: measured["pflop"])
-    pflop = ORIGINAL_SEEDS * training_pflop(ResNet9(), ORIGINAL_EPOCHS * 50_000)
+    claim = load_claim("accuracy-five-runs")
+    runs, epochs = claim["runs"], claim["protocols"][0]["epochs"]
+    pflop = runs * training_pflop(ResNet9(), epochs * 50_000)
     hours = pflop / measured["pflop"] * sum(row["train_seconds"] for row in measured["epochs"]) / 3600
-    protocol = f"{ORIGINAL_SEEDS} trainings of {ORIGINAL_EPOCHS} epochs (profile full, {pflop:.1f} PFLOP)"
+    protocol = f"{runs} trainings of {epochs} epochs (profile full, {pflop:.1f} PFLOP)"
     return (f"The original's protocol, {protocol}, takes about {hours:,.1f} hours on {hardware}, "
             f"at the speed of a training of {measured['pflop']:.2g} PFLOP.")
 
