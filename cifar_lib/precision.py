@@ -92,7 +92,7 @@ def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -
     if not ceiling or not row or batch not in row["batches"]:
         return None
     seconds = np.mean(row["batch_ns"], axis=0)[row["batches"].index(batch)] / 1e9
-    return batch * record["measurements"]["forward_flop"] / seconds / ceiling
+    return batch * _an_image(record)[0] / seconds / ceiling
 
 
 def gpu_share(record: Mapping, engine: str, precision: str) -> float | None:
@@ -106,18 +106,24 @@ def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, f
 
     Its bytes are those that the layers must move at the least, one after the other.
     """
-    layered = next(one for one in record["measurements"]["rooflines"] if one["points"])  # of int8 no layers are measured
-    images, size = layered["points"][0]["batch"], measured["number_bytes"]
-    points = [point for point in layered["points"] if point["batch"] == images]
-    weights = sum(point["weights"] for point in points)
-    activations = sum(point["bytes"] / layered["number_bytes"] - point["weights"] for point in points) / images
-    found = []
+    flop, weights, activations = _an_image(record)
+    found, size = [], measured["number_bytes"]
     for row in in_batches(record):
         if row["precision"] == measured["precision"]:
             for batch, ns in zip(row["batches"], np.mean(row["batch_ns"], axis=0)):
-                flop = batch * record["measurements"]["forward_flop"]
-                found.append((row["engine"], batch, flop / (size * (weights + batch * activations)), flop / ns * 1e9))
+                intensity = batch * flop / (size * (weights + batch * activations))
+                found.append((row["engine"], batch, intensity, batch * flop / ns * 1e9))
     return found
+
+
+def _an_image(record: Mapping) -> tuple[float, int, float]:
+    """What the layers must do at the least for an image: operations, and how many weights and other numbers to move."""
+    layered = next(one for one in record["measurements"]["rooflines"] if one["points"])  # of int8 no layers are measured
+    images = layered["points"][0]["batch"]
+    points = [point for point in layered["points"] if point["batch"] == images]
+    weights = sum(point["weights"] for point in points)
+    activations = sum(point["bytes"] / layered["number_bytes"] - point["weights"] for point in points) / images
+    return sum(point["flop"] for point in points) / images, weights, activations
 
 
 def beyond_the_roof(measured: Mapping) -> list[tuple[str, int, float]]:
