@@ -9,7 +9,7 @@ import torch
 
 from cifar_lib import figures
 from cifar_lib.data import CLASSES
-from cifar_lib.figures.style import label_ends
+from cifar_lib.figures.style import label_ends, picture
 
 
 def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: float = 0.5, **parameters: object) -> dict:
@@ -56,6 +56,16 @@ def test_labels_beside_the_ends_of_lines_keep_their_order_and_stay_apart(scale: 
     assert sorted(heights, key=heights.get) == ["to 1.0", "to 1.001", "to 9.98", "to 9.99", "to 10.0"]
     assert min(np.diff(sorted(heights.values()))) > 0.04
     assert heights["to 1.0"] < 0.2 and max(heights.values()) <= 1
+
+
+@pytest.mark.parametrize("over_all", [True, False])
+def test_a_long_title_is_not_cut(over_all: bool) -> None:
+    figure, axis = plt.subplots()
+    title = figure.suptitle("long " * 30, x=0.01, ha="left", fontweight="bold") if over_all else axis.set_title(
+        "long " * 30, loc="left", fontweight="bold")
+    picture(figure, "long", "", "")
+    figure.draw_without_rendering()
+    assert 0.8 * figure.bbox.x1 < title.get_window_extent().x1 < figure.bbox.x1
 
 
 # ---- training

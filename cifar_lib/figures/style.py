@@ -14,6 +14,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from cifar_lib import ROOT, page, records, stats
@@ -114,10 +115,20 @@ def label_ends(axis: Axes) -> None:
 
 
 def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None) -> Picture:
+    _fit_titles(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     return Picture(name, buffer.getvalue(), caption, alternative, numbers)
+
+
+def _fit_titles(figure: Figure) -> None:
+    """Make titles smaller that would be cut at the right edge."""
+    figure.draw_without_rendering()
+    for title in figure.findobj(lambda one: isinstance(one, Text) and one.get_fontweight() == "bold"):
+        place, room = title.get_window_extent(), figure.bbox.x1 - 5
+        if place.x1 > room:
+            title.set_fontsize(title.get_fontsize() * (room - place.x0) / place.width)
 
 
 def _embeddable(svg: str, name: str) -> str:
