@@ -111,7 +111,7 @@ def label_ends(axis: Axes) -> None:
     for number, line in enumerate(lines):
         axis.annotate(line.get_label(), ends[number], (1.06, levels[number]), "axes fraction", "axes fraction", va="center",
                       fontsize=9, arrowprops={"arrowstyle": "-", "color": line.get_color(), "linestyle": line.get_linestyle(),
-                                              "shrinkA": 1, "shrinkB": 3})
+                                              "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3})
 
 
 def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None) -> Picture:
