@@ -116,6 +116,10 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_complains_of_nothing(b
     page.close()
 
 
+def test_no_path_of_this_machine_is_in_the_report(report: Path) -> None:
+    assert str(ROOT) not in report.read_text()  # as a warning would tell it
+
+
 def test_a_quick_runs_report_is_small(report: Path) -> None:
     assert report.stat().st_size < 2_000_000
 

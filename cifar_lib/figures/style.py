@@ -125,7 +125,7 @@ def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: 
 def _fit_titles(figure: Figure) -> None:
     """Make titles smaller that would be cut at the right edge."""
     figure.draw_without_rendering()
-    for title in figure.findobj(lambda one: isinstance(one, Text) and one.get_fontweight() == "bold"):
+    for title in figure.findobj(lambda one: isinstance(one, Text) and one.get_text() and one.get_fontweight() == "bold"):
         place, room = title.get_window_extent(), figure.bbox.x1 - 5
         if place.x1 > room:
             title.set_fontsize(title.get_fontsize() * (room - place.x0) / place.width)
