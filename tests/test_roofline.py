@@ -16,10 +16,14 @@ def test_layers_are_the_networks_in_order_and_their_operations_all_there_are() -
     assert [layer.name for layer in found] == ["first.0", "second.enter.0", "second.residual.0.0", "second.residual.1.0",
                                                "third.0", "fourth.enter.0", "fourth.residual.0.0", "fourth.residual.1.0",
                                                "linear"]
-    assert found[0] == Layer("first.0", 2 * 3 * 40 * (3 * 32 - 2) ** 2, 27 * 40, (3 + 40) * 32 * 32)
-    assert found[-2].flop == 2 * 320 * 320 * (3 * 4 - 2) ** 2  # at each edge of 4×4, one of three products is with padding
+    modules, padded = dict(network.named_modules()), 0
+    for layer, side in zip(found[:-1], [32, 32, 16, 16, 16, 8, 4, 4], strict=True):
+        pairs = modules[layer.name].in_channels * modules[layer.name].out_channels
+        assert layer.flop == 2 * pairs * (3 * side - 2) ** 2  # at each edge one of three products is with padding
+        padded += 2 * pairs * ((3 * side) ** 2 - (3 * side - 2) ** 2)
     assert found[-1].flop == 2 * 320 * 10
-    assert 0.8 < sum(layer.flop for layer in found) / model.forward_flop(network) < 1  # which counts the padding
+    assert sum(layer.flop for layer in found) + padded == model.forward_flop(network)  # which counts the padding
+    assert found[0] == Layer("first.0", 2 * 3 * 40 * (3 * 32 - 2) ** 2, 27 * 40, (3 + 40) * 32 * 32)
 
 
 def test_a_batch_shares_the_weights() -> None:
