@@ -168,7 +168,7 @@ def test_every_link_leads_somewhere(opened: Callable[..., Page], report: Path) -
     assert headings[0] == 1 and all(after - before <= 1 for before, after in pairwise(headings))
 
 
-def test_paper_cuts_no_figure(opened: Callable[..., Page]) -> None:
+def test_paper_cuts_no_figure_and_no_table(opened: Callable[..., Page]) -> None:
     page = opened(width=680)  # A4 without the margins, in CSS pixels
     page.emulate_media(media="print")
     tall = page.eval_on_selector_all(
@@ -176,6 +176,10 @@ def test_paper_cuts_no_figure(opened: Callable[..., Page]) -> None:
                   " || one.querySelector('div').scrollWidth > one.querySelector('div').clientWidth + 1"
                   " || getComputedStyle(one).breakInside !== 'avoid').map(one => one.id)")
     assert tall == []
+    tables = "all => all.filter(one => one.clientWidth).map(one => [one.scrollWidth, one.clientWidth])"  # not the folded ones
+    widths = page.eval_on_selector_all(".table", tables)
+    assert len(widths) > 4
+    assert [width for width, room in widths if width > room] == []
     assert page.pdf(format="A4", margin=MARGINS).count(b"/Type /Page\n") > 5
 
 

@@ -83,6 +83,7 @@ def test_the_table_has_every_row_the_fastest_first_and_reasons_last() -> None:
     assert [name.split(" ")[0] for name in table["engine"]] == ["openvino", *["torchscript"] * 3, "compile"]
     assert table["p50 (µs)"].iloc[-1] == "no C++ compiler was found."
     assert table["× torchscript"].iloc[0].startswith("0.60 (")
+    assert isinstance(table["threads"].iloc[0], int | np.integer)
 
 
 def test_every_run_has_a_line() -> None:

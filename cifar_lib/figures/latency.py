@@ -29,9 +29,9 @@ def latency_table(record: dict) -> pd.DataFrame:
             f"× {latency.BASE}": with_interval(ratio, 2) if ratio else "1",
             "accuracy (%)": row["accuracy"], "largest logit error": row["largest_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
-            "precision": row["precision"], "version": row["version"], "threads": row["threads"], "set": row["settings"],
+            "precision": row["precision"], "version": row["version"], "threads": row["threads"], "settings": row["settings"],
         })
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).astype({"threads": "Int64"})  # whole also where a row has none
 
 
 def published_table() -> pd.DataFrame:
