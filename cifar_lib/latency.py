@@ -79,8 +79,9 @@ def modes(ns: np.ndarray, classes: np.ndarray, runs: Sequence[Mapping]) -> tuple
                 "interruptions": [one["involuntary_switches"] for one in runs]}
         slow = (nearest == len(found) - 1).mean(1)
         follows = ", ".join(f"{name} {stats.rank_correlation(values, slow):+.2f}" for name, values in told.items()
-                            if np.isfinite(values).all())
-        words += f"; the slowest mode's share of a run has these rank correlations with the run's: {follows}"
+                            if np.isfinite(values).all() and np.ptp(values) > 0)
+        if follows:
+            words += f"; the slowest mode's share of a run has these rank correlations with the run's: {follows}"
     return (found / 1e3).tolist(), f"which mode an image falls into {words}"
 
 
@@ -101,6 +102,12 @@ def doubts(record: Mapping) -> list[str]:
     widest = max(spreads, key=spreads.get)
     if spreads[widest] > 0.05:
         found.append(f"medians of the runs of {widest} are {spreads[widest]:.0%} apart")
+    means = np.array([[run["mean_ns"] for run in row["runs"]] for row in rows])  # engines × rounds
+    first, second = np.array_split(means, 2, axis=1)
+    drifts = second.mean(1) / first.mean(1) - 1 if second.size else np.zeros(1)
+    if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
+        found.append(f"from the first to the second half of the rounds every engine's mean changes ({min(drifts):+.0%} to "
+                     f"{max(drifts):+.0%}): the machine does, and intervals over runs take that for chance")
     again = next((row for row in rows if row.get("variant") == AGAIN), None)
     if again and (same := ratio(again, rows)):
         _, (low, high) = same
@@ -114,5 +121,5 @@ def doubts(record: Mapping) -> list[str]:
         found.append(f"in {stepping} of {len(runs)} runs the latency steps to another level")
     disturbed = [run["involuntary_switches"] / row["images"] for row, run in runs]
     if np.median(disturbed) > 0.05:
-        found.append(f"half of the runs were interrupted more than {np.median(disturbed):.2f} times an image")
+        found.append(f"half of the runs lost the processor more than {np.median(disturbed):.2f} times an image")
     return found

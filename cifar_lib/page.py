@@ -12,6 +12,7 @@ import yaml
 from IPython.display import HTML
 
 from cifar_lib import ROOT
+from cifar_lib.recipe import choose
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "ablation": "ablation"}  # what makes the record of each step
@@ -40,8 +41,8 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
 def summary(verdicts: Sequence[Mapping]) -> HTML:
     """How many claims got which verdict, in one sentence."""
     counts = Counter(verdict["verdict"] for verdict in verdicts)
-    told = ", ".join(f'<span class="verdict {kind.replace(" ", "-")}">{count} {kind}</span>'
-                     for kind, count in counts.most_common())
+    told = ", ".join(f'<span class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</span>'
+                     for kind in ("reproduced", "not reproduced", "inconclusive", "not run") if counts[kind])
     return HTML(f"<p>Of {len(verdicts)} claims: {told}.</p>")
 
 
@@ -85,8 +86,10 @@ def facts(record: dict) -> HTML:
     """One line: on what and when a record was measured, and with which versions and commit."""
     environment, versions = record["environment"], record["environment"]["versions"]
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
+    resumed = record["measurements"].get("resumed_after")
+    took = f"took {record['seconds']:,.0f} s" + (" after it was last resumed" if resumed else "")
     parts = [environment["hardware"], f"{environment['threads']} threads", f"PyTorch {versions['torch']}",
-             f"Python {environment['python']}", record["made"][:10], f"commit {commit}", f"{record['seconds']:,.0f} s"]
+             f"Python {environment['python']}", record["made"][:10], f"commit {commit}", took]
     return HTML(f'<p class="soft">{html.escape(" · ".join(parts))}</p>')
 
 
@@ -139,7 +142,10 @@ def profile_of(run: str, found: Mapping[str, Sequence[Mapping]]) -> str | None:
             defaults = _defaults(step)
             for seed in profile["seeds"] if step == "train" else profile["seeds"][:1]:
                 own = {"run": run, "seed": seed, "weights_from": run if profile["weights"] == "trained" else "shipped"}
-                wanted.append(defaults | profile[step] | {name: value for name, value in own.items() if name in defaults})
+                one = defaults | profile[step] | {name: value for name, value in own.items() if name in defaults}
+                if step == "train":  # a training's record tells the recipe's own batch size
+                    one["batch_size"] = one["batch_size"] or choose(one["recipe"]).batch_size
+                wanted.append(one)
         if made == wanted:
             return path.stem
     return None

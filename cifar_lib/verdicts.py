@@ -171,8 +171,8 @@ def exported_accuracy(claim: dict, evidence: Evidence) -> Judgement:
     margin = claim["margin"]
     within, apart = -margin <= low and high <= margin, high < -margin or low > margin
     verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
-    reason = (f"{_recipe(training)} recipe, {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; "
-              f"within {margin} counts as about")
+    reason = (f"{_recipe(training)} recipe; {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%, where anything within "
+              f"±{margin} counts as about")
     return Judgement(verdict, reason, in_words, [found, training])
 
 
@@ -182,15 +182,15 @@ def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
     means = [run["mean_ns"] / 1e3 for run in row["runs"]]
     if len(means) < LEAST_RUNS:
-        return _not_run(_too_few(means), found, f"{np.mean(means):,.1f} µs")
+        return _not_run(_too_few(means), found, f"{np.mean(means):,.1f} µs with {row['engine']}")
     interval = stats.mean_interval(means)
-    ours = _with_interval(np.mean(means), interval, " µs", digits=1)
+    ours = _with_interval(np.mean(means), interval, " µs", digits=1) + f" with {row['engine']}"
     if not _fits(claim["hardware"], found.record["environment"]):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
         return _not_run(f"other hardware: it takes {wanted}", found, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
     verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    return Judgement(verdict, f"mean of {len(means)} runs with {row['engine']}, against {limit:,.0f} µs", ours, [found])
+    return Judgement(verdict, f"mean of {len(means)} runs, against {limit:,.0f} µs", ours, [found])
 
 
 def run_spread(claim: dict, evidence: Evidence) -> Judgement:
@@ -225,9 +225,12 @@ def half_no_gain(claim: dict, evidence: Evidence) -> Judgement:
         return _not_run(f"{claim['precision']} did not run here", found)
     if len(row["runs"]) < LEAST_RUNS:
         return _not_run(_too_few(row["runs"]), found, f"{row['ratio']:.2f} × float32's time")
+    ours = _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
+    if row["support"] != "native":
+        return _not_run(f"other hardware: this one has no arithmetic in {row['precision']} and emulates it", found, ours)
     verdict = _against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = f"{row['precision']} is {row['support']} here; a gain under {claim['margin']:.0%} counts as none"
-    return Judgement(verdict, reason, _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time", [found])
+    reason = f"{row['engine']} over {len(row['runs'])} runs; a gain under {claim['margin']:.0%} counts as none"
+    return Judgement(verdict, reason, ours, [found])
 
 
 RULES: dict[str, Callable[[dict, Evidence], Judgement]] = {
@@ -279,8 +282,9 @@ def _no_full_training(claim: dict, evidence: Evidence) -> Judgement:
     if not evidence["train"]:
         return _not_run("no training on record")
     longest = max(evidence["train"], key=lambda found: found.measured["pflop"])
-    ours = f"{longest.measured['accuracy']:.2f}% after epoch {_epochs(longest)}"
-    return _not_run(_missing(claim["protocols"], longest), longest, ours)
+    alike = [found for found in evidence["train"] if found.measured["pflop"] == longest.measured["pflop"]]
+    accuracies = ", ".join(f"{found.measured['accuracy']:.2f}%" for found in alike)
+    return Judgement(NOT_RUN, _missing(claim["protocols"], longest), f"{accuracies} after epoch {_epochs(longest)}", alike)
 
 
 def _missing(protocols: Sequence[dict], training: Found) -> str:
@@ -290,7 +294,8 @@ def _missing(protocols: Sequence[dict], training: Found) -> str:
         return "stand-in data"
     protocol = next((one for one in protocols if one["recipe"] == parameters["recipe"]), None)
     if not protocol:
-        return f"another recipe: {parameters['recipe']}"
+        named = " or ".join(f"{one['epochs']} epochs by the recipe {one['recipe']}" for one in protocols)
+        return f"another recipe, {parameters['recipe']}; it takes {named}"
     if without := parameters.get("without"):  # records made before a part could be left out do not have it
         return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
     for name in ("width", "batch_size"):

@@ -60,7 +60,7 @@ def evidence(**changes: str) -> dict:
 def record(**changes: object) -> dict:
     environment = {"hardware": "a processor", "threads": 2, "versions": {"torch": "2.13.0"}, "python": "3.13.0",
                    "commit": "0123456789abcdef", "uncommitted_changes": False} | changes
-    return {"environment": environment, "made": "2026-01-02T03:04:05+00:00", "seconds": 1234.5}
+    return {"environment": environment, "made": "2026-01-02T03:04:05+00:00", "seconds": 1234.5, "measurements": {}}
 
 
 # ---- the verdict table
@@ -103,7 +103,7 @@ def test_evidence_links_to_its_section_and_its_record() -> None:
 
 def test_the_summary_counts_the_verdicts() -> None:
     parsed = Parsed(page.summary([verdict(), verdict(verdict="reproduced"), verdict()]).data)
-    assert parsed.text == "Of 3 claims: 2 not run, 1 reproduced."
+    assert parsed.text == "Of 3 claims: 1 reproduced, 2 not run."
 
 
 def test_a_row_shows_the_verdict_and_can_be_linked_to() -> None:
@@ -167,6 +167,11 @@ def test_facts_say_which_code_it_was(changes: dict, words: str) -> None:
     assert words in Parsed(page.facts(record(**changes)).data).text
 
 
+def test_facts_of_a_resumed_training_do_not_claim_its_last_part_for_the_whole() -> None:
+    assert Parsed(page.facts(record()).data).text.endswith("took 1,234 s")
+    assert Parsed(page.facts({**record(), "measurements": {"resumed_after": [4]}}).data).text.endswith("last resumed")
+
+
 # ---- where numbers come from
 
 
@@ -194,7 +199,8 @@ def test_a_hostile_source_is_text_only(changes: dict) -> None:
 def quick_run(**changes: object) -> dict[str, list[dict]]:
     """Records, by step, as profile quick makes them for the run lab, but for `changes` of the timing's parameters."""
     quick = yaml.safe_load((ROOT / "profiles" / "quick.yaml").read_text())
-    own = {"train": {"seed": 0}, "export": {"seed": 0, "weights_from": "shipped"}, "latency": changes, "half_precision": {}}
+    own = {"train": {"seed": 0, "batch_size": 250}, "export": {"seed": 0, "weights_from": "shipped"}, "latency": changes,
+           "half_precision": {}}
     return {step: [step_record(step=step, parameters=page._defaults(step) | quick[step] | {"run": "lab"} | added)]
             for step, added in own.items()}
 

@@ -35,7 +35,7 @@ def training(seed: int, accuracy: float, when: str = verdicts.EARLIER, epochs: i
 def test_the_picture_sets_ours_beside_the_originals() -> None:
     picture = figures.result(CLAIMS, [training(0, 94.1), training(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}),
                              halved(0.5))
-    assert "One image takes 1,656 µs here with eager, 2.0 times the P100" in picture.svg
+    assert "In float32 one image takes 1,656 µs here with eager, 2.0 times the P100" in picture.svg
     for words in ("original, five runs: 94.12 to 94.72;", "seed 1, fast recipe: 94.30 (93.83 to 94.74)", "original, P100: 828",
                   "original, ten runs: 0.24", "torchscript, 3 runs: 0.40", "torchscript, bfloat16: 0.50 (0.50"):
         assert words in picture.alternative.replace("\N{NO-BREAK SPACE}", " ")
@@ -66,7 +66,7 @@ def test_what_was_recorded_earlier_is_drawn_otherwise_than_what_this_run_measure
 def test_machines_are_told_apart_and_set_beside_what_was_published() -> None:
     records = {"old": timed({"eager": 3000}), "new": timed({"eager": 300}, "another")}
     picture = figures.machines(records)
-    assert "The fastest measured by this project is eager (new): 300 µs" in picture.svg
+    assert "In float32 the fastest of this project is eager (new): 300 µs" in picture.svg
     assert "old is a processor and new is another" in picture.caption
     assert list(picture.numbers["source"]).count("published") == len(figures.published_table())
     order = [float(told.split(" ")[0].replace(",", "")) for told in picture.numbers["mean (µs)"]]

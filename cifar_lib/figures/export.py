@@ -22,5 +22,6 @@ def export_table(measured: Mapping) -> pd.DataFrame:
     kinds = {"model.pt": "TorchScript", "model.pt2": "exported program", "model.onnx": "ONNX"}
     return pd.DataFrame({
         "file": name, "format": kinds[name], "MB": one["file_bytes"] / 1e6, "images": one["images"],
-        "changed predictions": one["changed_predictions"], "logit error": one["relative_error"], "SHA-256": one["sha256"][:16],
+        "changed predictions": one["changed_predictions"], "relative logit error": one["relative_error"],
+        "SHA-256": one["sha256"][:16],
     } for name, one in measured["formats"].items())

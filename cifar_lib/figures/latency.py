@@ -9,7 +9,7 @@ import yaml
 from matplotlib.ticker import FuncFormatter
 
 from cifar_lib import ROOT, latency
-from cifar_lib.figures.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.figures.style import STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
 
 
 def latency_table(record: dict) -> pd.DataFrame:
@@ -67,7 +67,8 @@ def latency_sentence(record: dict) -> str:
     words = f"One image takes {with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
     if ratio := latency.ratio(fastest, rows):
         words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
-    return f"{words} (median; 95% intervals over {len(fastest['runs'])} runs)."
+    return (f"{words} (medians). A quantile in the table is the mean of the runs', its 95% interval is over the "
+            f"{len(fastest['runs'])} runs; the figures take the images of all runs together.")
 
 
 def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
@@ -77,7 +78,7 @@ def checks(record: dict, series: Mapping[str, np.ndarray]) -> list[str]:
     for row in rows:
         if row.get("variant") and (found := latency.ratio(row, rows)):
             times = with_interval(found, 3)
-            sentences.append(f"{latency.BASE} {latency.VARIANTS[row['variant']]} takes {times} times as long.")
+            sentences.append(f"{latency.BASE} {latency.VARIANTS[row['variant']]} takes {times} times {latency.BASE}'s latency.")
     told = measured["loadgen"]
     if "reason" in told:
         sentences.append(f"MLPerf's LoadGen did not run: {told['reason']}")
@@ -108,8 +109,8 @@ def latency_histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture
     title = f"Half of the images take less than {medians[fastest]:,.0f} µs with {engines[fastest]}"
     with plt.rc_context({**STYLE, "axes.spines.left": False}):
         figure, axes = plt.subplots(len(engines), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(engines)))
-        for number, (axis, (name, engine)) in enumerate(zip(axes[:, 0], engines.items())):
-            axis.hist(times[name], np.geomspace(low, high, 200), histtype="stepfilled", color=f"C{number}")
+        for axis, (name, engine) in zip(axes[:, 0], engines.items()):
+            axis.hist(times[name], np.geomspace(low, high, 200), histtype="stepfilled", color=engine_color(engine))
             beyond = int((times[name] > high).sum())
             axis.text(1.01, 0.3, f"p50 {medians[name]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
                       transform=axis.transAxes)
@@ -131,11 +132,12 @@ def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     slowest = max(p99, key=p99.get)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
-        for number, (name, engine) in enumerate(engines.items()):
+        for name, engine in engines.items():
             ordered = np.sort(series[name], axis=None) / 1e3
             beyond = 100 * (1 - np.arange(len(ordered)) / len(ordered))
             shown = np.unique(np.geomspace(1, len(ordered), 400, dtype=int))  # closest together where few are left
-            axis.plot(ordered[-shown], beyond[-shown], color=f"C{number}", linewidth=1.4, label=engine)
+            axis.plot(ordered[-shown], beyond[-shown], "--" if engine.endswith("cudagraph") else "-",
+                      color=engine_color(engine), linewidth=1.4, label=engine)
         axis.set(xscale="log", yscale="log", xlabel="latency of one image (µs, logarithmic)",
                  ylabel="images that take longer (%)",
                  title=f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}")
@@ -158,15 +160,15 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
         figure, axes = plt.subplots(lines, 2, squeeze=False, sharex=True, sharey=True, figsize=(8, 0.8 + 1.7 * lines))
         for axis in axes.flat[len(engines):]:
             axis.axis("off")
-        for number, (axis, (name, engine)) in enumerate(zip(axes.flat, engines.items())):
+        for axis, (name, engine) in zip(axes.flat, engines.items()):
             for ns in series[name]:
-                axis.plot(ns / 1e3, ",", color=f"C{number}", rasterized=True)
+                axis.plot(ns / 1e3, ",", color=engine_color(engine), rasterized=True)
             axis.set(yscale="log")
             axis.set_title(engine, fontsize=10, fontweight="normal")
             plain_log_ticks(axis, *_range_us(series, engines), "y")
         figure.supxlabel("number of the image", fontsize=11)
         figure.supylabel("latency (µs, logarithmic)", fontsize=11)
-        title = f"From first to second half of the runs, {engines[most]}'s mean changes by {halves[most]:+.1%}"
+        title = f"Within its runs, from first to second half, {engines[most]}'s mean changes by {halves[most]:+.1%}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
                         "Change of the mean from the first to the second half of the runs: "
@@ -186,8 +188,9 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(engines)))
         axis.axvspan(-0.12, 0.12, color="0.85", linewidth=0)
-        for number, values in enumerate(means.values()):
-            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=f"C{number}", alpha=0.7)
+        for number, (name, values) in enumerate(means.items()):
+            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engines[name]),
+                      alpha=0.7)
         axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
                  xlabel="mean of a run against the engine's mean (%)",
                  title=f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart")

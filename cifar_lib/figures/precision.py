@@ -9,7 +9,19 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cifar_lib import latency, precision, stats
 from cifar_lib import roofline as rooflines
-from cifar_lib.figures.style import STYLE, Picture, label_ends, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.figures.style import (
+    STYLE,
+    Picture,
+    engine_color,
+    label_ends,
+    listed,
+    picture,
+    plain_log_ticks,
+    with_interval,
+)
+
+MARKS = {"float32": "o", "tf32": "s", "float16": "^", "bfloat16": "D", "int8": "v"}
+LINES = {"float32": "-", "tf32": (0, (1, 4)), "float16": ":", "bfloat16": "--", "int8": "-."}
 
 
 def precision_sentence(record: dict) -> str:
@@ -47,7 +59,7 @@ def precision_table(record: dict) -> pd.DataFrame:
         "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
         "to right": row.get("changed_to_right"), "to wrong": row.get("changed_to_wrong"),
         "logits change by at most": row.get("largest_logit_change"), "on average": row.get("mean_logit_change"),
-        "calibration error": row["calibration_error"], "threads": row["threads"],
+        "expected calibration error": row["calibration_error"], "threads": row["threads"],
     } for row in precision.ran(record))
     return table.astype(dict.fromkeys(["changed predictions", "to right", "to wrong"], "Int64"))  # whole also where some lack
 
@@ -69,9 +81,7 @@ def accuracy_and_latency(record: dict) -> Picture:
     rows, total = precision.ran(record), record["measurements"]["test_images"]
     times = {precision.name(row): latency.quantile(row, "mean") for row in rows}
     fastest = min(rows, key=lambda row: times[precision.name(row)][0])
-    colors = {kind: f"C{number}" for number, kind in enumerate(dict.fromkeys(row["precision"] for row in rows))}
     edges = 0.45 * min(time for time, _ in times.values()), 2.2 * max(time for time, _ in times.values())
-    marks = dict(zip(dict.fromkeys(row["engine"] for row in rows), "osD^v<>P*X"))
     told, numbers = [], []
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
@@ -79,7 +89,8 @@ def accuracy_and_latency(record: dict) -> Picture:
             time, (low, high) = times[precision.name(row)]
             right = round(row["test_accuracy"] * total / 100)
             least, most = stats.share_interval(right, total)
-            axis.errorbar([time], [row["test_accuracy"]], fmt=marks[row["engine"]], color=colors[row["precision"]], capsize=3,
+            axis.errorbar([time], [row["test_accuracy"]], fmt=MARKS[row["precision"]], color=engine_color(row["engine"]),
+                          capsize=3,
                           xerr=[[time - max(low, edges[0] / 2)], [high - time]],  # below the edge, where the scale has no zero
                           yerr=[[max(0, row["test_accuracy"] - least)], [max(0, most - row["test_accuracy"])]],
                           label=precision.name(row))
@@ -93,7 +104,7 @@ def accuracy_and_latency(record: dict) -> Picture:
         plain_log_ticks(axis, *edges)
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images. "
-                       "One that leaves the picture goes on.",
+                       "A mark for each precision.",
                         "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers))
 
 
@@ -105,9 +116,9 @@ def batches(record: dict) -> Picture:
     busy = {precision.name(row): precision.busy_from(row) for row in rows}
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
-        for number, row in enumerate(rows):
-            axis.plot(row["batches"], each[precision.name(row)], ".-" if number < 8 else ".--", color=f"C{number % 8}",
-                      label=precision.name(row))
+        for row in rows:
+            axis.plot(row["batches"], each[precision.name(row)], marker=".", linestyle=LINES[row["precision"]],
+                      color=engine_color(row["engine"]), label=precision.name(row))
         axis.set(xscale="log", yscale="log", xlabel="images at once (logarithmic)", ylabel="time per image (µs, logarithmic)",
                  title=f"In batches an image takes {each[best].min():,.0f} µs at the least, with {best}")
         largest = max(max(row["batches"]) for row in rows)
@@ -132,33 +143,38 @@ def roofline(record: dict) -> Picture:
              else f"No engine was measured in {precision.BASE}")
     beyond = [f"{layer} ({one['precision']}, batch {batch:,}) by {share - 1:.0%}"
               for one in found for layer, batch, share in precision.beyond_the_roof(one)]
-    told, engines = [], list(dict.fromkeys(row["engine"] for row in precision.in_batches(record)))
+    told, lines = [], -(-len(found) // 2)
+    reached = [point["flop"] / point["bytes"] for one in found for point in one["points"]]
+    intensity = np.geomspace(min(reached) / 2, 2 * max(reached), 200)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(found), sharey=True, squeeze=False, figsize=(8, 4))
-        for axis, one in zip(axes[0], found):
-            intensity = np.geomspace(0.1, 2000, 200)
+        figure, axes = plt.subplots(lines, 2, sharex=True, sharey=True, squeeze=False, figsize=(8, 0.9 + 2.8 * lines))
+        for axis in axes.flat[len(found):]:
+            axis.axis("off")
+        for axis, one in zip(axes.flat, found):
             axis.plot(intensity, rooflines.roof(one, intensity) / 1e9, color="black", linewidth=1.2)
             axis.plot(intensity, rooflines.roof(one, intensity, cached=False) / 1e9, color="black", linewidth=1, linestyle=":")
             for number, batch in enumerate(dict.fromkeys(point["batch"] for point in one["points"])):
                 points = [point for point in one["points"] if point["batch"] == batch]
                 axis.plot([point["flop"] / point["bytes"] for point in points],
-                          [point["flop"] / np.mean(point["seconds"]) / 1e9 for point in points], "o", color=f"C{number}",
-                          markersize=4, alpha=0.8, label=f"layers, batch {batch}")
+                          [point["flop"] / np.mean(point["seconds"]) / 1e9 for point in points], "o+"[number % 2], color="0.5",
+                          markersize=4 + 2 * (number % 2), label=f"layers, batch {batch}")
             network = precision.network_points(record, one)
             for name in dict.fromkeys(row[0] for row in network):
                 line = [row[2:] for row in network if row[0] == name]
-                axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=f"C{engines.index(name) + 2}",
+                axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=engine_color(name),
                           linewidth=1, label=f"network, {name}")
-            axis.set(xscale="log", yscale="log", xlabel="operations a byte", title=one["precision"])
+            axis.set(xscale="log", yscale="log", title=one["precision"])
             axis.title.set(fontsize=11, fontweight="normal")
             told.append(f"in {one['precision']} the roof is {one['flop_per_s'] / 1e9:,.0f} billion operations a second")
-        axes[0, 0].set_ylabel("billion operations a second")
+        for axis in axes[-1]:
+            axis.set_xlabel("arithmetic intensity (operations a byte)")
+        figure.supylabel("10⁹ operations a second", fontsize=11)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies in main "
-                       "memory. Both axes are logarithmic; the network at each batch size, from the left. Faster than the "
-                       f"roof, beyond the noise of their times: {listed(beyond) if beyond else 'no layer'}.",
+                       "memory. Both axes are logarithmic; the network at each batch size, from the left. "
+                       f"{listed(beyond) if beyond else 'No layer'} exceeds the roof by more than the noise of its times.",
                        f"Roofline: {listed(told)}. {title}.", pd.DataFrame(
                            {"precision": one["precision"], "layer": point["layer"], "images at once": point["batch"],
                             "operations a byte": point["flop"] / point["bytes"],
@@ -203,8 +219,8 @@ def half_precision(record: dict) -> Picture:
     numbers = listed(f"{name} {np.mean(values):,.0f} µs" for name, values in means.items())
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.2 + 0.5 * len(means)))
-        for number, values in enumerate(means.values()):
-            axis.plot(values, [number] * len(values), "o", color=f"C{number}", alpha=0.7)
+        for number, (row, values) in enumerate(zip(rows, means.values())):
+            axis.plot(values, [number] * len(values), "o", color=engine_color(row["engine"]), alpha=0.7)
             axis.annotate(f"{np.mean(values):,.0f} µs", (min(values), number), (0, 9), textcoords="offset points")
         axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)",
                  title=title)

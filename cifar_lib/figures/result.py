@@ -71,7 +71,7 @@ def result(
     if timed:
         fastest, theirs = min(_latencies(timed), key=lambda row: row.value), original["latency-p100"]["limit_us"]
         times = fastest.value / theirs
-        title = (f"One image takes {fastest.told.split(' ')[0]} µs here with {fastest.name}, "
+        title = (f"In float32 one image takes {fastest.told.split(' ')[0]} µs here with {fastest.name}, "
                  f"{times:,.{1 if times < 10 else 0}f} times the P100's {theirs} µs")
     with plt.rc_context(STYLE):
         lines = [len(panel.rows) for panel in panels]
@@ -83,8 +83,8 @@ def result(
         numbers = pd.DataFrame({"what": panel.what, "of": row.name, "number": row.told}
                                for panel in panels for row in panel.rows)
         return picture(
-            figure, "result", "Orange: the original, on a P100 in 2018. Blue: this run, with 95% intervals; hollow: recorded "
-            "earlier, elsewhere perhaps.",
+            figure, "result", "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
+            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic.",
             "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
 
 
@@ -100,7 +100,7 @@ def machines(timed: Mapping[str, Mapping]) -> Picture:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.2 + 0.28 * len(rows)))
         _draw(axis, Panel("mean latency of one image (µs), logarithmic", rows))
-        figure.suptitle(f"The fastest measured by this project is {fastest.name}: {fastest.value:,.0f} µs", x=0.01, ha="left",
+        figure.suptitle(f"In float32 the fastest of this project is {fastest.name}: {fastest.value:,.0f} µs", x=0.01, ha="left",
                         fontsize=12, fontweight="bold")
         return picture(
             figure, "machines", f"Circles: measured by this project, with 95% intervals, a colour for each run; {where}. "

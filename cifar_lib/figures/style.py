@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from cifar_lib import ROOT, page, records, stats
+from cifar_lib.engines import ENGINES
 
 STYLE = {
     "figure.figsize": (8, 4.2),
@@ -84,6 +85,11 @@ def with_interval(found: tuple[float, stats.Interval], digits: int = 0) -> str:
 def listed(items: Iterable[str]) -> str:
     *most, last = items
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def engine_color(name: str) -> str:
+    """The color that an engine has in every figure; the palette begins again for those on a CUDA graph."""
+    return f"C{list(ENGINES).index(name) if name in ENGINES else len(ENGINES)}"
 
 
 def plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> None:
