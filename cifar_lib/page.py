@@ -13,6 +13,7 @@ from IPython.display import HTML
 
 from cifar_lib import ROOT
 from cifar_lib.recipe import choose
+from cifar_lib.verdicts import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "ablation": "ablation"}  # what makes the record of each step
@@ -42,7 +43,7 @@ def summary(verdicts: Sequence[Mapping]) -> HTML:
     """How many claims got which verdict, in one sentence."""
     counts = Counter(verdict["verdict"] for verdict in verdicts)
     told = ", ".join(f'<span class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</span>'
-                     for kind in ("reproduced", "not reproduced", "inconclusive", "not run") if counts[kind])
+                     for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN) if counts[kind])
     return HTML(f"<p>Of {len(verdicts)} claims: {told}.</p>")
 
 
