@@ -47,10 +47,10 @@ class SpinLonger(Spin):
 
 
 class SpinAlike(Spin):
-    """Takes the same time for every image."""
+    """Takes the same time for every image, so long that LoadGen's own calls (some 40 µs) are half a percent at most."""
 
     name = "spin-alike"
-    times_ns = np.array([int(MEDIAN_NS)])
+    times_ns = np.array([10_000_000])
 
 
 class Sleep(Spin):

@@ -85,8 +85,8 @@ def test_a_slowdown_of_2_percent_is_found(rows: dict[str, dict]) -> None:
 
 
 def test_loadgen_and_our_timer_agree_within_2_percent(exported: Path) -> None:
-    found = timer.cross_check(job("spin-alike", timer.LOADGEN, images=200), exported)
-    assert len(found["ours_ns"]) == len(found["loadgen_ns"]) == 20
+    found = timer.cross_check(job("spin-alike", timer.LOADGEN, images=100), exported)
+    assert len(found["ours_ns"]) == len(found["loadgen_ns"]) == 10
     ratio, (low, high) = latency.loadgen_ratio(found)
     assert ratio == pytest.approx(1, abs=0.02)
     assert low <= ratio <= high
