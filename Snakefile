@@ -40,7 +40,7 @@ rule report:
         *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py",
         "claims.yaml", "published.yaml", *glob.glob("profiles/*.yaml"),
         *(record for run in ("shipped", *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
-        "cifar_lib/templates/report/index.html.j2", "cifar_lib/templates/report/report.css",
+        *glob.glob("cifar_lib/templates/report/*"),
         notebook="notebooks/5_report.ipynb",
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/5_report.ipynb"

@@ -111,9 +111,31 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_complains_of_nothing(b
     page.goto(report.as_uri(), wait_until="networkidle")
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert said == []
-    assert page.evaluate("document.scripts.length") == 0
     assert page.evaluate("document.documentElement.lang") == "en"
     page.close()
+
+
+def test_a_click_sorts_a_table_by_a_column_and_another_turns_the_order(opened: Callable[..., Page]) -> None:
+    page = opened()
+    table = page.get_by_role("region", name="latency of every engine", exact=True)
+    column = [head.strip() for head in table.locator("th").all_inner_texts()].index("p99 (µs)")
+
+    def click(head: str) -> list[str]:
+        table.get_by_role("button", name=head, exact=True).click()
+        return table.locator(f"td:nth-child({column + 1})").all_inner_texts()
+
+    up, down = click("p99 (µs)"), click("p99 (µs)")
+    ran = [float(text.replace(",", "")) for text in up if text != "–"]
+    assert up != down and len(ran) > 6 and ran == sorted(ran)
+    assert down == [*reversed(up[: len(ran)]), *up[len(ran):]]  # what did not run stays last
+    assert table.locator("th[aria-sort]").all_inner_texts() == ["p99 (µs)"]
+    click("engine")
+    names = table.locator("td:nth-child(1)").all_inner_texts()
+    assert names == sorted(names)
+
+
+def test_without_javascript_nothing_is_missing(opened: Callable[..., Page]) -> None:
+    assert opened(java_script_enabled=False).inner_text("main") == opened().inner_text("main")
 
 
 def test_no_path_of_this_machine_is_in_the_report(report: Path) -> None:

@@ -35,11 +35,6 @@ def ablation(accuracies: dict[str, tuple[float, ...]]) -> dict:
             "measurements": {"trainings": rows}}
 
 
-def title(picture: figures.Picture) -> str:
-    """Text is drawn as shapes; matplotlib keeps it readable in comments."""
-    return " ".join(re.findall(r"<!-- (.*?) -->", picture.svg))
-
-
 # ---- what all share
 
 
@@ -58,14 +53,19 @@ def test_labels_beside_the_ends_of_lines_keep_their_order_and_stay_apart(scale: 
     assert heights["to 1.0"] < 0.2 and max(heights.values()) <= 1
 
 
-@pytest.mark.parametrize("over_all", [True, False])
-def test_a_long_title_is_not_cut(over_all: bool) -> None:
-    figure, axis = plt.subplots()
-    title = figure.suptitle("long " * 30, x=0.01, ha="left", fontweight="bold") if over_all else axis.set_title(
-        "long " * 30, loc="left", fontweight="bold")
-    picture(figure, "long", "", "")
+def test_a_long_title_is_not_cut() -> None:
+    figure, _ = plt.subplots()
+    picture(figure, "long", "long " * 30, "", "")
     figure.draw_without_rendering()
+    [title] = figure.texts
     assert 0.8 * figure.bbox.x1 < title.get_window_extent().x1 < figure.bbox.x1
+
+
+def test_a_title_is_drawn_in_the_file_and_text_on_the_page() -> None:
+    drawn = picture(plt.figure(), "one", "A finding", "", "")
+    assert '<g id="title">' in drawn.svg and "<!-- A finding -->" in drawn.svg
+    shown = drawn._repr_html_()
+    assert '<g id="one-title" display="none">' in shown and "<strong>A finding</strong>" in shown
 
 
 # ---- training
@@ -74,14 +74,14 @@ def test_a_long_title_is_not_cut(over_all: bool) -> None:
 def test_curves_show_the_last_epoch_not_the_best() -> None:
     record = training(94.0)
     record["measurements"]["epochs"][0]["accuracy"] = 99.0
-    assert "94.00% after epoch 2" in title(figures.training_curves([record]))
+    assert figures.training_curves([record]).title == "Right on 94.00% of the test images after epoch 2"
 
 
 def test_curves_of_a_training_under_way_leave_room_for_the_epochs_to_come() -> None:
     record = training(80.0, epochs=10)
     del record["measurements"]["epochs"][3:], record["measurements"]["accuracy"]
     picture = figures.training_curves([record])
-    assert "73.00% after epoch 3" in title(picture) and "10" in title(picture)
+    assert "73.00% of the test images after epoch 3" in picture.title and "<!-- 10 -->" in picture.svg
     assert "after epoch 3 of 10" in picture.alternative
 
 
@@ -102,9 +102,9 @@ def test_the_table_of_trainings_gives_time_and_interval_and_names_what_was_left_
 
 def test_seeds_are_compared_with_what_one_model_can_tell() -> None:
     picture = figures.seeds([training(94.5, seed=1), training(94.2, seed=0)])
-    assert "2 seeds end 0.30 points apart; each is known to ±0.46" in title(picture)
+    assert "2 seeds end 0.30 points apart; each is known to ±0.46" in picture.title
     assert picture.alternative.endswith("0 94.20% and 1 94.50%")
-    assert "One seed ends at 94.20%" in title(figures.seeds([training(94.2)]))
+    assert "One seed ends at 94.20%" in figures.seeds([training(94.2)]).title
 
 
 @pytest.mark.parametrize(
@@ -112,26 +112,26 @@ def test_seeds_are_compared_with_what_one_model_can_tell() -> None:
     [("data", {"dataset": "stand-in"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
 )
 def test_only_what_was_scored_on_the_test_images_is_set_against_the_originals_runs(part: str, other: dict) -> None:
-    assert "the original's five runs" in title(figures.seeds([training()]))
+    assert "<!-- the original's five runs -->" in figures.seeds([training()]).svg
     record = training()
     record[part] |= other
-    assert "the original's five runs" not in title(figures.seeds([record]))
+    assert "the original's five runs" not in figures.seeds([record]).svg
 
 
 MATRIX = np.array([[8, 2, 0], [0, 10, 0], [3, 0, 2]])
 
 
 def test_confusion_names_the_most_frequent_mistake() -> None:
-    assert "Ship is taken for cat most often: 3 of 5" in title(figures.confusion(MATRIX, ["cat", "dog", "ship"]))
+    assert "Ship is taken for cat most often: 3 of 5" in figures.confusion(MATRIX, ["cat", "dog", "ship"]).title
 
 
 def test_confusion_without_mistakes_says_so() -> None:
-    assert "No image is taken for one of another class" in title(figures.confusion(10 * np.eye(3, dtype=int), ["a", "b", "c"]))
+    assert "No image is taken for one of another class" in figures.confusion(10 * np.eye(3, dtype=int), ["a", "b", "c"]).title
 
 
 def test_class_accuracy_names_the_hardest_class_and_leaves_out_those_without_images() -> None:
     picture = figures.class_accuracy(MATRIX, ["cat", "dog", "ship"])
-    assert "Ship has the lowest accuracy here, 40.0%" in title(picture)
+    assert "Ship has the lowest accuracy here, 40.0%" in picture.title
     assert picture.alternative == "Accuracy: ship 40.0%, cat 80.0% and dog 100.0%"
     empty = MATRIX * [[1], [1], [0]]
     assert figures.class_accuracy(empty, ["cat", "dog", "ship"]).alternative == "Accuracy: cat 80.0% and dog 100.0%"
@@ -143,13 +143,13 @@ def test_mistakes_are_the_surest_first_and_only_mistakes() -> None:
     logits[0, 0] = 9.0  # right, and surest of all
     logits[1, 5], logits[2, 6], logits[3, 7] = 1.0, 5.0, 3.0
     picture = figures.mistakes(images, labels, logits, CLASSES, count=2)
-    assert "3 of 4 are wrong" in title(picture)
+    assert "3 of 4 are wrong" in picture.title
     assert picture.alternative == "Photos taken for another class: bird for frog, cat for horse."
 
 
 def test_a_network_without_mistakes_has_none_to_show() -> None:
     images, labels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1])
-    assert "0 of 2 are wrong" in title(figures.mistakes(images, labels, torch.eye(10)[:2], CLASSES))
+    assert "0 of 2 are wrong" in figures.mistakes(images, labels, torch.eye(10)[:2], CLASSES).title
 
 
 # ---- what each part brings
@@ -169,15 +169,15 @@ def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first() 
 
 def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured() -> None:
     picture = figures.ablation(ablation(ABLATION))
-    assert "Trained without muon, accuracy changes by -9.5 points" in title(picture)
+    assert "Trained without muon, accuracy changes by -9.5 points" in picture.title
     assert "2 trainings each, of 2 epochs on 2,000 images" in picture.caption
 
 
 def test_the_picture_of_an_ablation_names_no_part_where_luck_explains_the_differences() -> None:
     noisy = ABLATION | {"muon": (79.0, 83.0)}
-    assert "No part stands out" in title(figures.ablation(ablation(noisy)))
+    assert "No part stands out" in figures.ablation(ablation(noisy)).title
     single = {part: values[:1] for part, values in ABLATION.items()}
-    assert "One seed does not tell" in title(figures.ablation(ablation(single)))
+    assert "One seed does not tell" in figures.ablation(ablation(single)).title
 
 
 # ---- sentences

@@ -226,20 +226,20 @@ def test_a_hostile_sentence_is_text() -> None:
 # ---- pictures
 
 
-def test_a_hostile_caption_is_text() -> None:
-    parsed = Parsed(Picture("run_means", SVG, HOSTILE, "dots")._repr_html_())
+def test_a_hostile_title_and_caption_are_text() -> None:
+    parsed = Parsed(Picture("run_means", HOSTILE, SVG, HOSTILE, "dots")._repr_html_())
     assert parsed.is_harmless()
-    assert HOSTILE in parsed.text
+    assert parsed.text.count(HOSTILE) == 2
 
 
 def test_a_hostile_alternative_is_a_label() -> None:
-    parsed = Parsed(Picture("run_means", SVG, "Means.", HOSTILE)._repr_html_())
+    parsed = Parsed(Picture("run_means", "", SVG, "Means.", HOSTILE)._repr_html_())
     assert parsed.is_harmless()
     assert parsed.all("aria-label") == [HOSTILE]
 
 
 def test_two_pictures_on_a_page_share_no_ids() -> None:
-    parsed = Parsed("".join(Picture(name, SVG, "", "")._repr_html_() for name in ("one", "two")))
+    parsed = Parsed("".join(Picture(name, "", SVG, "", "")._repr_html_() for name in ("one", "two")))
     ids = parsed.all("id")
     assert len(ids) == len(set(ids)) == 4
     assert all(link.removeprefix("#") in ids for link in parsed.all("href"))

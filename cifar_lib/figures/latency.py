@@ -118,11 +118,11 @@ def latency_histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture
             axis.set_ylabel(engine, rotation=0, ha="right", va="center")
         plain_log_ticks(axes[-1][0], low, high)
         axes[-1][0].set_xlabel("latency of one image (µs, logarithmic)")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        return picture(figure, "latency_histogram", "Every image of every run; each engine's histogram has its own height. "
-                        "Beyond: images too slow for the axis.",
-                        "Histograms of latency; median " + listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()),
-                        _quantiles(times, engines))
+        return picture(figure, "latency_histogram", title,
+                       "Every image of every run; each engine's histogram has its own height. "
+                       "Beyond: images too slow for the axis.",
+                       "Histograms of latency; median " + listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()),
+                       _quantiles(times, engines))
 
 
 def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -139,14 +139,15 @@ def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
             axis.plot(ordered[-shown], beyond[-shown], "--" if engine.endswith("cudagraph") else "-",
                       color=engine_color(engine), linewidth=1.4, label=engine)
         axis.set(xscale="log", yscale="log", xlabel="latency of one image (µs, logarithmic)",
-                 ylabel="images that take longer (%)",
-                 title=f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}")
+                 ylabel="images that take longer (%)")
         plain_log_ticks(axis, *_range_us(series, engines))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "latency_ecdf", "Share of images slower than a time (one minus the ECDF), all runs together.",
-                        "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()),
-                        _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines))
+        title = f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}"
+        return picture(figure, "latency_ecdf", title,
+                       "Share of images slower than a time (one minus the ECDF), all runs together.",
+                       "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()),
+                       _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines))
 
 
 def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -164,17 +165,16 @@ def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture
             for ns in series[name]:
                 axis.plot(ns / 1e3, ",", color=engine_color(engine), rasterized=True)
             axis.set(yscale="log")
-            axis.set_title(engine, fontsize=10, fontweight="normal")
+            axis.set_title(engine)
             plain_log_ticks(axis, *_range_us(series, engines), "y")
         figure.supxlabel("number of the image", fontsize=11)
         figure.supylabel("latency (µs, logarithmic)", fontsize=11)
         title = f"Within its runs, from first to second half, {engines[most]}'s mean changes by {halves[most]:+.1%}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        return picture(figure, "latency_over_time", "Latency of every image in the order measured, all runs together.",
-                        "Change of the mean from the first to the second half of the runs: "
-                        + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
-                        pd.DataFrame({"engine": engines[name], "change of the mean (%)": 100 * value}
-                                     for name, value in halves.items()))
+        return picture(figure, "latency_over_time", title, "Latency of every image in the order measured, all runs together.",
+                       "Change of the mean from the first to the second half of the runs: "
+                       + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
+                       pd.DataFrame({"engine": engines[name], "change of the mean (%)": 100 * value}
+                                    for name, value in halves.items()))
 
 
 def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
@@ -192,14 +192,15 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
             axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engines[name]),
                       alpha=0.7)
         axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
-                 xlabel="mean of a run against the engine's mean (%)",
-                 title=f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart")
-        return picture(figure, "run_means", "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
-                        "Difference between the slowest and the fastest run: "
-                        + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
-                        pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],
-                                      **{f"run {number} (µs)": value for number, value in enumerate(means[name], start=1)}}
-                                     for name in engines))
+                 xlabel="mean of a run against the engine's mean (%)")
+        title = f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart"
+        return picture(figure, "run_means", title,
+                       "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
+                       "Difference between the slowest and the fastest run: "
+                       + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
+                       pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],
+                                     **{f"run {number} (µs)": value for number, value in enumerate(means[name], start=1)}}
+                                    for name in engines))
 
 
 def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, float]]:

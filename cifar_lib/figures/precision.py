@@ -98,14 +98,15 @@ def accuracy_and_latency(record: dict) -> Picture:
             numbers.append({"engine": row["engine"], "precision": row["precision"],
                             "mean (µs)": with_interval((time, (low, high))),
                             "accuracy (%)": with_interval((row["test_accuracy"], (least, most)), 2)})
-        axis.set(xscale="log", xlabel="mean latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
-                 title=f"{precision.name(fastest)} is the fastest, and right on {fastest['test_accuracy']:.1f}%")
+        axis.set(xscale="log", xlabel="mean latency of one image (µs, logarithmic)", ylabel="accuracy (%)")
         axis.set_xlim(edges)
         plain_log_ticks(axis, *edges)
         figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "accuracy_and_latency", f"95% intervals: over the runs, and binomial over {total:,} images. "
+        title = f"{precision.name(fastest)} is the fastest, and right on {fastest['test_accuracy']:.1f}%"
+        return picture(figure, "accuracy_and_latency", title,
+                       f"95% intervals: over the runs, and binomial over {total:,} images. "
                        "A mark for each precision.",
-                        "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers))
+                       "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers))
 
 
 def batches(record: dict) -> Picture:
@@ -119,18 +120,20 @@ def batches(record: dict) -> Picture:
         for row in rows:
             axis.plot(row["batches"], each[precision.name(row)], marker=".", linestyle=LINES[row["precision"]],
                       color=engine_color(row["engine"]), label=precision.name(row))
-        axis.set(xscale="log", yscale="log", xlabel="images at once (logarithmic)", ylabel="time per image (µs, logarithmic)",
-                 title=f"In batches an image takes {each[best].min():,.0f} µs at the least, with {best}")
+        axis.set(xscale="log", yscale="log", xlabel="images at once (logarithmic)", ylabel="time per image (µs, logarithmic)")
         largest = max(max(row["batches"]) for row in rows)
         axis.set_xticks([batch for batch in rows[0]["batches"] if largest < 100 or batch in (1, 4, 16, 64, 256, 1024, 4096)])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         plain_log_ticks(axis, min(times.min() for times in each.values()), max(times.max() for times in each.values()), "y")
         label_ends(axis)
-        return picture(figure, "batches", "From host memory to class numbers in host memory, means over the runs.", listed(
-            f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly more from "
-            f"batch {busy[name]:,} on" for name, times in each.items()) + ".",
-            pd.DataFrame({"images at once": rows[0]["batches"], **{f"{name} (µs an image)": each[name] for name in each}}))
+        title = f"In batches an image takes {each[best].min():,.0f} µs at the least, with {best}"
+        told = [f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly more "
+                f"from batch {busy[name]:,} on" for name, times in each.items()]
+        return picture(figure, "batches", title, "From host memory to class numbers in host memory, means over the runs.",
+                       listed(told) + ".",
+                       pd.DataFrame({"images at once": rows[0]["batches"],
+                                     **{f"{name} (µs an image)": times for name, times in each.items()}}))
 
 
 def roofline(record: dict) -> Picture:
@@ -164,15 +167,14 @@ def roofline(record: dict) -> Picture:
                 axis.plot([row[0] for row in line], [row[1] / 1e9 for row in line], ".-", color=engine_color(name),
                           linewidth=1, label=f"network, {name}")
             axis.set(xscale="log", yscale="log", title=one["precision"])
-            axis.title.set(fontsize=11, fontweight="normal")
             told.append(f"in {one['precision']} the roof is {one['flop_per_s'] / 1e9:,.0f} billion operations a second")
         for axis in axes[-1]:
             axis.set_xlabel("arithmetic intensity (operations a byte)")
         figure.supylabel("10⁹ operations a second", fontsize=11)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        return picture(figure, "roofline", "Line: what products and copies within a cache reach here; dotted: copies in main "
+        return picture(figure, "roofline", title,
+                       "Line: what products and copies within a cache reach here; dotted: copies in main "
                        "memory. Both axes are logarithmic; the network at each batch size, from the left. "
                        f"{listed(beyond) if beyond else 'No layer'} exceeds the roof by more than the noise of its times.",
                        f"Roofline: {listed(told)}. {title}.", pd.DataFrame(
@@ -193,15 +195,14 @@ def changed_predictions(told: Mapping, photos: np.ndarray, names: Sequence[str])
             axis.axis("off")
         for axis, photo, (before, after, kind, label) in zip(axes.flat, photos, kinds):
             axis.imshow(photo.transpose(1, 2, 0))
-            axis.set_title(f"{before} → {after}\n{kind}\nis {label}", fontsize=8, fontweight="normal", loc="center")
+            axis.set_title(f"{before} → {after}\n{kind}\nis {label}", fontsize=8, loc="center")
         finding = f"{told['changed']:,} of {told['predictions']:,} predictions change with the precision of {told['engine']}"
-        figure.suptitle(finding, x=0.01, ha="left", fontsize=12, fontweight="bold")
         shown = ", ".join(f"{before} to {after} with {kind}" for before, after, kind, _ in kinds)
-        return picture(figure, "changed_predictions", "Some of them: the class in float32 → the other, and the truth.",
-                        f"{finding}: {shown or 'none'}.",
-                        pd.DataFrame({"test image": one["image"], "precision": kind, "class in float32": before,
-                                      "other class": after, "true class": label}
-                                     for one, (before, after, kind, label) in zip(told["shown"], kinds)))
+        return picture(figure, "changed_predictions", finding, "Some of them: the class in float32 → the other, and the truth.",
+                       f"{finding}: {shown or 'none'}.",
+                       pd.DataFrame({"test image": one["image"], "precision": kind, "class in float32": before,
+                                     "other class": after, "true class": label}
+                                    for one, (before, after, kind, label) in zip(told["shown"], kinds)))
 
 
 def half_precision(record: dict) -> Picture:
@@ -222,12 +223,11 @@ def half_precision(record: dict) -> Picture:
         for number, (row, values) in enumerate(zip(rows, means.values())):
             axis.plot(values, [number] * len(values), "o", color=engine_color(row["engine"]), alpha=0.7)
             axis.annotate(f"{np.mean(values):,.0f} µs", (min(values), number), (0, 9), textcoords="offset points")
-        axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)",
-                 title=title)
+        axis.set(yticks=range(len(means)), yticklabels=list(means), ylim=(len(means) - 0.4, -0.6), xlabel="mean latency (µs)")
         axis.set_xlim(0, 1.08 * max(max(values) for values in means.values()))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        return picture(figure, "half_precision", "Mean latency of each run, a dot each, with their mean above.",
-                        f"Mean latency: {numbers}.", pd.DataFrame(
-                            {"engine and precision": name, "mean (µs)": np.mean(values),
-                             **{f"run {number} (µs)": value for number, value in enumerate(values, start=1)}}
-                            for name, values in means.items()))
+        return picture(figure, "half_precision", title, "Mean latency of each run, a dot each, with their mean above.",
+                       f"Mean latency: {numbers}.", pd.DataFrame(
+                           {"engine and precision": name, "mean (µs)": np.mean(values),
+                            **{f"run {number} (µs)": value for number, value in enumerate(values, start=1)}}
+                           for name, values in means.items()))

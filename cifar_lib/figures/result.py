@@ -79,11 +79,11 @@ def result(
                                     height_ratios=lines)
         for axis, panel in zip(axes[:, 0], panels):
             _draw(axis, panel)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         numbers = pd.DataFrame({"what": panel.what, "of": row.name, "number": row.told}
                                for panel in panels for row in panel.rows)
         return picture(
-            figure, "result", "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
+            figure, "result", title,
+            "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
             "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic.",
             "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
 
@@ -100,10 +100,9 @@ def machines(timed: Mapping[str, Mapping]) -> Picture:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.2 + 0.28 * len(rows)))
         _draw(axis, Panel("mean latency of one image (µs), logarithmic", rows))
-        figure.suptitle(f"In float32 the fastest of this project is {fastest.name}: {fastest.value:,.0f} µs", x=0.01, ha="left",
-                        fontsize=12, fontweight="bold")
         return picture(
-            figure, "machines", f"Circles: measured by this project, with 95% intervals, a colour for each run; {where}. "
+            figure, "machines", f"In float32 the fastest of this project is {fastest.name}: {fastest.value:,.0f} µs",
+            f"Circles: measured by this project, with 95% intervals, a colour for each run; {where}. "
             "Diamonds: published, on other hardware, each timed in its own way.",
             "Mean latency of one image (µs): " + "; ".join(f"{row.name} {row.told}" for row in rows) + ".",
             pd.DataFrame({"what": row.name, "mean (µs)": row.told,
@@ -161,7 +160,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
         axis.errorbar([middle], [number], xerr=[[middle - low], [high - middle]], capsize=3, **row.style)
         axis.text(1.02, number, row.told, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
     axis.set(yticks=range(len(panel.rows)), yticklabels=[row.name for row in panel.rows], ylim=(len(panel.rows) - 0.5, -0.5))
-    axis.set_title(panel.what, fontsize=10, fontweight="normal")
+    axis.set_title(panel.what)
     axis.tick_params(labelsize=9)
     if panel.line:
         axis.axvline(panel.line, color="0.4", linewidth=1)

@@ -14,7 +14,6 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from cifar_lib import ROOT, page, records, stats
@@ -26,8 +25,7 @@ STYLE = {
     "figure.facecolor": "white",
     "font.family": "sans-serif",
     "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
+    "axes.titlesize": 10,  # of panels; a figure's own is larger and bold
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,9 +41,10 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure, as SVG, with the words for readers who cannot see it and the numbers behind it."""
+    """A drawn figure, as SVG, with its finding, the words for readers who cannot see it and the numbers behind it."""
 
     name: str
+    title: str
     svg: str
     caption: str
     alternative: str
@@ -58,10 +57,11 @@ class Picture:
         return path
 
     def _repr_html_(self) -> str:
-        title = self.name.replace("_", " ")
-        numbers = "" if self.numbers is None else page.table(self.numbers, f"numbers of the figure: {title}", folded=True).data
+        label = f"numbers of the figure: {self.name.replace('_', ' ')}"
+        numbers = "" if self.numbers is None else page.table(self.numbers, label, folded=True).data
         return (
-            f'<figure id="{self.name}"><div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
+            f'<figure id="{self.name}"><p class="title"><strong>{html.escape(self.title)}</strong></p>'
+            f'<div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
             f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}{numbers}</figcaption></figure>"
         )
 
@@ -120,26 +120,24 @@ def label_ends(axis: Axes) -> None:
                                               "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3})
 
 
-def picture(figure: Figure, name: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None) -> Picture:
-    _fit_titles(figure)
+def picture(
+    figure: Figure, name: str, title: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None
+) -> Picture:
+    """`figure` as SVG, with `title` above it, in smaller type where it would be cut at the right edge."""
+    heading = figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", gid="title")
+    figure.draw_without_rendering()
+    place, room = heading.get_window_extent(), figure.bbox.x1 - 5
+    if place.x1 > room:
+        heading.set_fontsize(heading.get_fontsize() * (room - place.x0) / place.width)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    return Picture(name, buffer.getvalue(), caption, alternative, numbers)
-
-
-def _fit_titles(figure: Figure) -> None:
-    """Make titles smaller that would be cut at the right edge."""
-    figure.draw_without_rendering()
-    for title in figure.findobj(lambda one: isinstance(one, Text) and one.get_text() and one.get_fontweight() == "bold"):
-        place, room = title.get_window_extent(), figure.bbox.x1 - 5
-        if place.x1 > room:
-            title.set_fontsize(title.get_fontsize() * (room - place.x0) / place.width)
+    return Picture(name, title, buffer.getvalue(), caption, alternative, numbers)
 
 
 def _embeddable(svg: str, name: str) -> str:
-    """The <svg> element alone, its ids made unique to this figure, scaling with the page."""
-    element = svg[svg.index("<svg"):]
+    """The <svg> element alone, without its title, its ids made unique to this figure, scaling with the page."""
+    element = svg[svg.index("<svg"):].replace('<g id="title">', '<g id="title" display="none">')
     element = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", element)
     return re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg \1 style="max-width:100%;height:auto" width="100%"',
                   re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", element, count=1), count=1)

@@ -25,9 +25,10 @@ def photos(rows: dict, names: Sequence[str]) -> Picture:
                 axis.imshow(image.permute(1, 2, 0).cpu().numpy())
                 axis.axis("off")
         for axis, name in zip(axes[0], names):
-            axis.set_title(name, fontsize=8, fontweight="normal", loc="center")
-        return picture(figure, "photos", "From top to bottom: " + ", ".join(rows) + ".",
-                        f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
+            axis.set_title(name, fontsize=8, loc="center")
+        return picture(figure, "photos", f"{len(names)} photos that the network learns from",
+                       "From top to bottom: " + ", ".join(rows) + ".",
+                       f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
 
 
 def schedule(shares: Sequence[float], epochs: int) -> Picture:
@@ -37,13 +38,12 @@ def schedule(shares: Sequence[float], epochs: int) -> Picture:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 2.6))
         axis.plot(epoch, shares)
-        axis.set(xlabel="epoch", ylabel="share of the highest", ylim=(0, 1.05), xlim=(0, epochs),
-                 title=f"The learning rate is {finding}")
+        axis.set(xlabel="epoch", ylabel="share of the highest", ylim=(0, 1.05), xlim=(0, epochs))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return picture(figure, "schedule", "Learning rate of every step.",
-                        f"In a training of {epochs} epochs the learning rate is {finding}.",
-                        pd.DataFrame({"after epoch": range(1, epochs + 1), "share of the highest":
-                                      [shares[len(shares) * number // epochs - 1] for number in range(1, epochs + 1)]}))
+        return picture(figure, "schedule", f"The learning rate is {finding}", "Learning rate of every step.",
+                       f"In a training of {epochs} epochs the learning rate is {finding}.",
+                       pd.DataFrame({"after epoch": range(1, epochs + 1), "share of the highest":
+                                     [shares[len(shares) * number // epochs - 1] for number in range(1, epochs + 1)]}))
 
 
 def training_curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Picture:
@@ -64,18 +64,19 @@ def training_curves(trainings: Sequence[Mapping], name: str = "training_curves")
             number = [row["epoch"] for row in rows]
             left.plot(number, [row["loss"] for row in rows], ".-")
             right.plot(number, [row["accuracy"] for row in rows], ".-", label=f"seed {record['parameters']['seed']}")
-        left.set(xlabel="epoch", ylabel="training loss", title="Training loss", ylim=(0, None))
-        right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)", title=f"{outcome} after epoch {done}")
+        left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+        right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)")
         for axis in (left, right):
             axis.set_xlim(0.5, epochs + 0.5)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if many:
             label_ends(right)
-        return picture(figure, name, "Loss and accuracy after every epoch; the last epoch is the result.",
-                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
-                            {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
-                             "accuracy (%)": row["accuracy"]}
-                            for record in trainings for row in record["measurements"]["epochs"]))
+        return picture(figure, name, f"Right on {outcome} of the {scored_on} after epoch {done}",
+                       "Loss and accuracy after every epoch; the last epoch is the result.",
+                       f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
+                           {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
+                            "accuracy (%)": row["accuracy"]}
+                           for record in trainings for row in record["measurements"]["epochs"]))
 
 
 def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
@@ -135,10 +136,10 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
         errors = np.abs(np.transpose(intervals) - accuracies)
         axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3)
         axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
-                 ylim=(len(ordered) - 0.5, -1), xlabel="accuracy after the last epoch (%)",
-                 title=f"{apart}; each is known to ±{half:.2f}")
+                 ylim=(len(ordered) - 0.5, -1), xlabel="accuracy after the last epoch (%)")
         return picture(
-            figure, "seeds", "Bars: where one model might lie on other photos (binomial, 95%); from dot to dot: the seeds.",
+            figure, "seeds", f"{apart}; each is known to ±{half:.2f}",
+            "Bars: where one model might lie on other photos (binomial, 95%); from dot to dot: the seeds.",
             "Accuracy of each seed: " + listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
                                                 for record, accuracy in zip(ordered, accuracies)),
             pd.DataFrame({"seed": str(record["parameters"]["seed"]), "accuracy (%)": with_interval((accuracy, interval), 2)}
@@ -161,12 +162,13 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
             axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
                       color="0.55" if row == column or not matrix[row, column] else "black")
         axis.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
-                 xlabel="taken for", ylabel="true class", title=finding[0].upper() + finding[1:])
+                 xlabel="taken for", ylabel="true class")
         axis.tick_params(axis="x", rotation=40)
-        return picture(figure, "confusion", "Confusion matrix: every image, by its true class and the one it was taken for.",
-                        f"Confusion matrix of {len(names)} classes. {finding}.",
-                        pd.DataFrame({"true class": names, **{f"as {name}": matrix[:, number].tolist()
-                                                              for number, name in enumerate(names)}}))
+        return picture(figure, "confusion", finding[0].upper() + finding[1:],
+                       "Confusion matrix: every image, by its true class and the one it was taken for.",
+                       f"Confusion matrix of {len(names)} classes. {finding}.",
+                       pd.DataFrame({"true class": names, **{f"as {name}": matrix[:, number].tolist()
+                                                             for number, name in enumerate(names)}}))
 
 
 def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
@@ -180,11 +182,12 @@ def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
         figure, axis = plt.subplots(figsize=(8, 3.6))
         axis.errorbar(shares, range(len(order)), xerr=errors, fmt="o", capsize=3)
         axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
-                 xlabel="right (%)", title=f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%")
-        return picture(figure, "class_accuracy", "Accuracy in each class, with its 95% interval (binomial).",
-                        "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)),
-                        pd.DataFrame({"class": names[number], "right": int(hits[number]), "of": int(totals[number]),
-                                      "accuracy (%)": share} for number, share in zip(order, shares)))
+                 xlabel="right (%)")
+        finding = f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%"
+        return picture(figure, "class_accuracy", finding, "Accuracy in each class, with its 95% interval (binomial).",
+                       "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)),
+                       pd.DataFrame({"class": names[number], "right": int(hits[number]), "of": int(totals[number]),
+                                     "accuracy (%)": share} for number, share in zip(order, shares)))
 
 
 def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str], count: int = 20) -> Picture:
@@ -200,16 +203,14 @@ def mistakes(images: Tensor, labels: Tensor, logits: Tensor, names: Sequence[str
             axis.axis("off")
         for axis, number in zip(axes.flat, chosen.tolist()):
             axis.imshow(images[number].permute(1, 2, 0).cpu().numpy())
-            axis.set_title(f"{names[taken[number]]} {sure[number]:.0%}\nis {names[labels[number]]}", fontsize=10,
-                           fontweight="normal", loc="center")
-        figure.suptitle(f"{len(wrong):,} of {len(labels):,} are wrong; these are the surest", x=0.01, ha="left", fontsize=12,
-                        fontweight="bold")
-        return picture(figure, "mistakes", "The surest mistakes: what the network says and how sure it is, then what is true.",
-                        "Photos taken for another class: " + ", ".join(
-                            f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".",
-                        pd.DataFrame({"image": number, "true class": names[labels[number]],
-                                      "taken for": names[taken[number]], "confidence (%)": 100 * float(sure[number])}
-                                     for number in chosen.tolist()))
+            axis.set_title(f"{names[taken[number]]} {sure[number]:.0%}\nis {names[labels[number]]}", loc="center")
+        return picture(figure, "mistakes", f"{len(wrong):,} of {len(labels):,} are wrong; these are the surest",
+                       "The surest mistakes: what the network says and how sure it is, then what is true.",
+                       "Photos taken for another class: " + ", ".join(
+                           f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".",
+                       pd.DataFrame({"image": number, "true class": names[labels[number]],
+                                     "taken for": names[taken[number]], "confidence (%)": 100 * float(sure[number])}
+                                    for number in chosen.tolist()))
 
 
 def ablation_table(record: Mapping) -> pd.DataFrame:
@@ -242,12 +243,12 @@ def ablation(record: Mapping) -> Picture:
             axis.plot(change[seed], range(len(change)), "o", color="C0", alpha=0.6)
         axis.errorbar(mean, range(len(change)), xerr=None if np.isnan(half) else half, fmt="k|", markersize=12, capsize=3)
         axis.set(yticks=range(len(change)), yticklabels=change.index, ylim=(len(change) - 0.5, -0.5),
-                 xlabel="change of accuracy (points)", title=(
-                     f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
-                     "No part stands out from the luck of a seed" if len(change.columns) > 1 else
-                     "One seed does not tell what a part brings from luck"))
+                 xlabel="change of accuracy (points)")
         return picture(
             figure, "ablation",
+            f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
+            "No part stands out from the luck of a seed" if len(change.columns) > 1 else
+            "One seed does not tell what a part brings from luck",
             f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
             f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images. "
             f"Dots: one seed each; lines: the mean{'' if np.isnan(half) else ' with its 95% interval'}.",
