@@ -1,6 +1,7 @@
 """The C++ program: it builds, says the classes that Python says, and refuses bad input with one sentence."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def test_it_prints_accuracy_and_time_as_the_originals_did(program: Path, exporte
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert printed[0] == "accuracy: 100%"
     assert printed[1].startswith("time: ") and printed[1].endswith(" µs per image")
+
+
+def test_its_path_is_told_to_those_who_use_it_by_itself(program: Path) -> None:
+    process = subprocess.run([sys.executable, "-m", "cifar_lib.cpp"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == f"{program}\n"
 
 
 def test_a_program_that_is_there_is_not_built_again(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

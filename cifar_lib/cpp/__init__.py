@@ -71,10 +71,3 @@ def _run(*command: object) -> None:
         lines = (process.stderr + process.stdout).splitlines()
         reasons = [line for line in lines if "error" in line.lower()] + lines + [f"status {process.returncode}"]
         raise InputError(f"{Path(str(command[0])).name} failed ({reasons[0].strip()}).")
-
-
-if __name__ == "__main__":
-    try:
-        print(build())
-    except InputError as error:
-        sys.exit(str(error))
