@@ -111,6 +111,7 @@ def test_the_report_is_one_file_that_asks_for_nothing_and_complains_of_nothing(b
     page.goto(report.as_uri(), wait_until="networkidle")
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert said == []
+    assert page.evaluate("[...document.scripts].map(one => one.hasAttribute('src'))") == [False]  # the page's own, no other
     assert page.evaluate("document.documentElement.lang") == "en"
     page.close()
 
