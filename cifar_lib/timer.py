@@ -6,12 +6,14 @@ Reading and normalising stay outside; the next image starts when the last is don
 """
 
 import argparse
+import ctypes
 import fcntl
 import gc
 import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +41,7 @@ THREADS_TRIES = 3  # at most
 BATCH_SECONDS = 0.3  # of measuring each batch size
 MOST_ROUNDS = 300  # of the two in turns: some minutes
 ROUND_IMAGES = 100  # ours and LoadGen's take turns so often that a machine's drift is the same for both
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal to be sent when the parent ends
 LOCK = Path(tempfile.gettempdir()) / "cifar_lib_timer.lock"
 
 
@@ -237,9 +240,10 @@ def _run_all(jobs: Sequence[Job], runs: int, exported: Path, seed: int) -> list[
     outcomes: list[Outcome] = []
     tried: dict[tuple[str, str], dict[int, float]] = {}
     shuffle = random.Random(seed)
+    what = "batches" if any(job.variant == BATCHES for job in jobs) else "timing"
     with (
         _alone_on_this_machine(), tempfile.TemporaryDirectory() as prepared,
-        tqdm(total=len(jobs) * runs, unit="process") as progress,
+        tqdm(total=len(jobs) * runs, unit="process", desc=what) as progress,
     ):
         for job in jobs:
             progress.set_postfix_str(f"preparing {job.series}")
@@ -340,7 +344,8 @@ def _in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "result.npz"
         process = subprocess.run(
-            [sys.executable, "-m", "cifar_lib.timer", json.dumps(asdict(job)), setup.exported, setup.prepared, output],
+            [sys.executable, "-m", "cifar_lib.timer", json.dumps(asdict(job)), setup.exported, setup.prepared, output,
+             "--parent", str(os.getpid())],
             env={**os.environ, "CIFAR10_DIR": _data_for_child()}, capture_output=True, text=True,
         )
         if process.returncode:
@@ -401,6 +406,18 @@ def _alone_on_this_machine() -> Iterator[None]:
         yield
 
 
+def _end_with(parent: int) -> None:
+    """End when process `parent` does, though it be killed: what went on alone would disturb the next measurement.
+
+    Linux only. As SIGTERM becomes an exception here, a C++ program under way is ended, too.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended, as was what waits for this measurement."))
+    if hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before
+            sys.exit("what waited for this measurement is gone.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cifar_lib.timer", description=run.__doc__)
     parser.add_argument("job", help=f"JSON object with {', '.join(Job.__dataclass_fields__)}; "
@@ -408,7 +425,10 @@ def main() -> None:
     parser.add_argument("exported", type=Path, help="folder of 2_export's files")
     parser.add_argument("prepared", type=Path, help="folder of what the engine prepared from them")
     parser.add_argument("output", type=Path, help=".npz file for the times (ns) and the classes")
+    parser.add_argument("--parent", type=int, help="process to end with; needs to be the one that started this")
     arguments = parser.parse_args()
+    if arguments.parent:
+        _end_with(arguments.parent)
     job = Job(**json.loads(arguments.job))
     setup = job.setup(arguments.exported, arguments.prepared)
     try:

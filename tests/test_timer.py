@@ -3,13 +3,16 @@
 import fcntl
 import gc
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import Refused
@@ -189,6 +192,27 @@ def test_an_engine_that_cannot_run_leaves_the_others_whole(measured: Measured) -
 @needs_no_gpu
 def test_an_engine_that_cannot_run_is_tried_once(measured: Measured) -> None:
     assert len(measured[2]) == 3 * RUNS + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has ended")
+@pytest.mark.parametrize(("job", "name"), [(EAGER, "python"), (CPP, "infer")], ids=["while it starts", "in the C++ program"])
+def test_what_times_ends_with_what_waits_for_it(job: Job, name: str, exported: Path) -> None:
+    cpp.build()  # in time, so that all children are those meant
+    endless = replace(job, warmup=100_000_000)
+    waits = (f"from pathlib import Path; from cifar_lib import timer; from cifar_lib.timer import Job\n"
+             f"timer._in_fresh_process({endless}, {endless}.setup(*map(Path, {[str(exported)] * 2})))")
+    waiting = psutil.Popen([sys.executable, "-c", waits], env={**os.environ, "CIFAR10_DIR": data.STAND_IN})
+    children, deadline = [], time.monotonic() + 60
+    while not any(child.name().startswith(name) for child in children):
+        assert waiting.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+        children = waiting.children(recursive=True)
+    waiting.send_signal(signal.SIGKILL)
+    waiting.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 # ---- the rounds, without the processes
