@@ -1,11 +1,15 @@
 """Runs a notebook as `make report` does: one line that says how long it will take and took, one sentence if it fails.
 
+On a terminal the line also says how far the notebook's own progress bar is.
+
 `python -m cifar_lib.execute --help` tells how; papermill does the work.
 """
 
 import argparse
 import logging
 import os
+import re
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +21,26 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 LONG = 3  # minutes: a shorter step is mostly starting up
+BAR = re.compile(r"([^\r\n|]*%)\|[^\r\n|]*\|[^\r\n<]*<([\d:]+)")  # tqdm's: what, how far, and the time left
+
+
+class Line:
+    """A step's line: what it is expected to take, what it took, and between them, on a terminal, how far it is."""
+
+    def __init__(self, beginning: str) -> None:
+        self.beginning, self.on_terminal = beginning, sys.stdout.isatty()
+        print(beginning, end="", flush=True)
+
+    def write(self, text: str) -> None:
+        """Take what the notebook writes to stderr, and show the progress bar's last state if there is one in it."""
+        for what, left in BAR.findall(text)[-1:]:
+            print(f"\r{self.beginning}{' '.join(what.split())}, {left} left\x1b[K", end="", flush=True)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def end(self, text: str) -> None:
+        print(f"\r{self.beginning}{text}\x1b[K" if self.on_terminal else text)
 
 
 def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes: Mapping[str, float]) -> bool:
@@ -28,19 +52,23 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
     step, steps = notebook.stem, list(minutes)
     own = minutes.get(step)
     later = sum(minutes[one] for one in steps[steps.index(step) + 1:]) if own else 0
-    print(f"{output.stem:<18}{f'about {_duration(60 * own)}' if own else 'under way':<16}", end="", flush=True)
+    line = Line(f"{output.stem:<18}{f'about {_duration(60 * own)}' if own else 'under way':<16}")
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
         papermill.execute_notebook(notebook, output, dict(parameters), progress_bar=False,
+                                   stderr_file=line if line.on_terminal else None,
                                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # what matters is in the notebook
     except (PapermillExecutionError, DeadKernelError) as error:
-        print(f"failed after {_duration(time.monotonic() - started)}")
+        line.end(f"failed after {_duration(time.monotonic() - started)}")
         print(f"{step}, {_reason(error, output)}", file=sys.stderr)
+        return False
+    except KeyboardInterrupt:
+        line.end(f"interrupted after {_duration(time.monotonic() - started)}; the same command goes on from here")
         return False
     took = time.monotonic() - started
     pace = took / own if own and own >= LONG else 60
-    print(f"took {_duration(took)}" + (f", about {_duration(later * pace)} left" if later else ""))
+    line.end(f"took {_duration(took)}" + (f", about {_duration(later * pace)} left" if later else ""))
     return True
 
 
@@ -68,6 +96,7 @@ def main() -> int:
     plan = os.environ.get("REPORT_PROFILE")  # the file whose `minutes` say how long each notebook takes
     profile = yaml.safe_load(Path(plan).read_text()) if plan else {}
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the kernel is ended with this process
     well = run(arguments.notebook, arguments.output, arguments.parameters, profile.get("minutes", {}))
     return 0 if well else 1
 

@@ -1,6 +1,10 @@
 """What `make report` tells of a notebook while it runs it."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -38,6 +42,46 @@ def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capfd
     told = capfd.readouterr()
     assert told.out.startswith("3_latency-again") and "took" in told.out and "left" not in told.out
     assert told.err == ""
+
+
+BAR = """from tqdm import tqdm
+for _ in tqdm(range(4), desc="timing", mininterval=0):
+    pass"""
+
+
+def test_on_a_terminal_the_line_follows_the_notebooks_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    path = notebook(tmp_path, "runs: int = 3", BAR)
+    assert execute.run(path, tmp_path / "executed.ipynb", {}, MINUTES)
+    *states, last = capsys.readouterr().out.split("\r")
+    assert any(state.endswith("about 10 min    timing: 100%, 00:00 left\x1b[K") for state in states)
+    assert last.startswith("executed ") and "took" in last and "timing" not in last
+
+
+def test_a_file_gets_the_finished_line_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert execute.run(notebook(tmp_path, "runs: int = 3", BAR), tmp_path / "executed.ipynb", {}, MINUTES)
+    told = capsys.readouterr().out
+    assert "took" in told and "timing" not in told and "\r" not in told
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_told_in_a_line_and_ends_the_notebook(tmp_path: Path, how: signal.Signals) -> None:
+    mark = tmp_path / "mark"
+    path = notebook(tmp_path, "import os, time", f"open({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(99)")
+    process = subprocess.Popen([sys.executable, "-m", "cifar_lib.execute", path, tmp_path / "executed.ipynb", "{}"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (mark.is_file() and mark.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(how)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "interrupted after" in told and errors == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
 
 
 @pytest.mark.parametrize(
