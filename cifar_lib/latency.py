@@ -32,9 +32,10 @@ def spread(row: Mapping, which: str) -> float:
 
 
 def quantile(row: Mapping, which: str) -> tuple[float, stats.Interval]:
-    """A quantile ("p50", say) of a row in µs, with its interval over the runs."""
+    """A quantile ("p50", say) or the mean of a row in µs, with its interval over the runs."""
     values = [run[f"{which}_ns"] / 1e3 for run in row["runs"]]
-    return float(np.mean(values)), stats.mean_interval(values)
+    low, high = stats.mean_interval(values)
+    return float(np.mean(values)), (max(0.0, low), high)  # runs far apart would put it below zero, where no time is
 
 
 def ratio(row: Mapping, rows: list[Mapping]) -> tuple[float, stats.Interval] | None:

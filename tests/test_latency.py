@@ -46,6 +46,11 @@ ALL = {**BOTH, ("torchscript", AGAIN): 2000.0, ("torchscript", ONE_IMAGE): 1900.
 # ---- numbers
 
 
+def test_a_time_is_never_said_to_be_below_zero() -> None:
+    runs = [{"mean_ns": 1e6 * ms} for ms in (1, 1, 10)]
+    assert latency.quantile({"runs": runs}, "mean") == (4000, (0, pytest.approx(16_908, abs=1)))  # Student: 4000 ± 12,908
+
+
 def test_a_quantile_is_the_mean_of_the_runs() -> None:
     record, series = measured(BOTH)
     value, (low, high) = latency.quantile(record["measurements"]["engines"][0], "p90")
