@@ -6,7 +6,9 @@
 import argparse
 import json
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -180,17 +182,16 @@ def latency_at_most(claim: dict, evidence: Evidence) -> Judgement:
     found, row = _engine_row(evidence, claim["engines"])
     if not row:
         return _not_run((found and "the engine did not run") or "no latency measured", found)
-    means = [run["mean_ns"] / 1e3 for run in row["runs"]]
-    if len(means) < LEAST_RUNS:
-        return _not_run(_too_few(means), found, f"{np.mean(means):,.1f} µs with {row['engine']}")
-    interval = stats.mean_interval(means)
-    ours = _with_interval(np.mean(means), interval, " µs", digits=1) + f" with {row['engine']}"
+    (mean, interval), runs = latency.quantile(row, "mean"), len(row["runs"])
+    if runs < LEAST_RUNS:
+        return _not_run(_too_few(row["runs"]), found, f"{mean:,.1f} µs with {row['engine']}")
+    ours = _with_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
     if not _fits(claim["hardware"], found.record["environment"]):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
         return _not_run(f"other hardware: it takes {wanted}", found, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
     verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    return Judgement(verdict, f"mean of {len(means)} runs, against {limit:,.0f} µs", ours, [found])
+    return Judgement(verdict, f"mean of {runs} runs, against {limit:,.0f} µs", ours, [found])
 
 
 def run_spread(claim: dict, evidence: Evidence) -> Judgement:
@@ -340,6 +341,12 @@ def _records_of(run: str, when: str) -> Evidence:
     }
 
 
+def _told(head: str, text: str) -> str:
+    """`text` beside `head`, in lines as wide as the terminal, but not too wide to be read well."""
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    return textwrap.fill(text, width, initial_indent=f"{head:<17}", subsequent_indent=" " * 17)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cifar_lib.verdicts", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", help="the run, a folder under results/")
@@ -347,7 +354,8 @@ def main() -> int:
     try:
         rows = json.loads((ROOT / "results" / run / "verdicts.json").read_text())["verdicts"]
         kept = {row["id"]: row for row in rows}
-        computed = judge(gather(run), load_claims())
+        claims = load_claims()
+        computed = judge(gather(run), claims)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -355,10 +363,11 @@ def main() -> int:
         print(f"results/{run}/verdicts.json cannot be read ({error}): make the report first.", file=sys.stderr)
         return 2
     differing = len(rows) - len(kept)  # a claim judged twice
-    for row in computed:
+    for claim, row in zip(claims, computed):
         same = kept.pop(row["id"], None) == row
         differing += not same
-        print(f"{'  ' if same else '≠ '}{row['verdict']:<15}{row['id']:<20}{row['ours']}")
+        print(_told(f"{'  ' if same else '≠ '}{row['verdict']:<15}", claim["claim"]))
+        print(_told("", f"{row['ours']} here, {claim['original']} in 2018; {row['reason']}"))
     if differing or kept:
         print(f"{differing + len(kept)} verdicts differ from results/{run}/verdicts.json.", file=sys.stderr)
     return int(bool(differing or kept))
