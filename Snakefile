@@ -25,6 +25,8 @@ FIRST = config["seeds"][0]
 LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
 TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "quantise", "stats", "timer")),
           *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
+RECORDS = [f"{FOLDER}/{step}/record.json"
+           for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision")]
 EXECUTE = "python -m cifar_lib.execute {input.notebook} {log} {params.values:q}"
 
 
@@ -33,10 +35,13 @@ def values(**parameters):
     return json.dumps({"run": RUN, **parameters})
 
 
+rule all:  # names the records, too, or a deleted one would not be missed where there is a report
+    input: RECORDS, f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
+
+
 rule report:
     input:
-        expand(f"{FOLDER}/train/seed{{seed}}/record.json", seed=config["seeds"]),
-        [f"{FOLDER}/{step}/record.json" for step in ("export", "latency", "half_precision")],
+        RECORDS,
         *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py",
         "claims.yaml", "published.yaml", *glob.glob("profiles/*.yaml"),
         *(record for run in ("shipped", *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
