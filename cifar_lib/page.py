@@ -191,7 +191,7 @@ def _evidence(step: str, found: Sequence[Mapping]) -> str:
 
 
 def _text(value: object) -> str:
-    if pd.isna(value):  # an engine that did not run has no number here
+    if pd.isna(value):  # where there is no number, of an engine that did not run, say
         return "–"
     if isinstance(value, float):
         digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2

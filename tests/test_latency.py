@@ -89,6 +89,8 @@ def test_the_table_has_every_row_the_fastest_first_and_reasons_last() -> None:
     assert table["p50 (µs)"].iloc[-1] == "no C++ compiler was found."
     assert table["× torchscript"].iloc[0].startswith("0.60 (")
     assert isinstance(table["threads"].iloc[0], int | np.integer)
+    accuracy = table.set_index("engine")["accuracy (%)"]
+    assert accuracy["torchscript"] == 100 and np.isnan(accuracy["torchscript (with one image over and over)"])
 
 
 def test_every_run_has_a_line() -> None:
