@@ -2,7 +2,7 @@
 
 The image is a normalised float32 tensor 1×3×32×32 in ordinary host memory, the class an int there; what happens in
 between (copy in, conversion to the precision, forward pass, argmax, copy out) is what the timer times. A new engine is
-a subclass of PythonEngine here, listed in ENGINES; ONNXRuntime shows all that one needs.
+a subclass of PythonEngine here, listed in ENGINES; ONNXRuntime and its parent show all that one needs.
 """
 
 import importlib
