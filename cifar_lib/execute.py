@@ -34,7 +34,8 @@ class Line:
     def write(self, text: str) -> None:
         """Take what the notebook writes to stderr, and show the progress bar's last state if there is one in it."""
         for what, left in BAR.findall(text)[-1:]:
-            print(f"\r{self.beginning}{' '.join(what.split())}, {left} left\x1b[K", end="", flush=True)
+            state = "" if "100%" in what else f"{' '.join(what.split())}, {left} left"  # a full bar may not be the step's end
+            print(f"\r{self.beginning}{state}\x1b[K", end="", flush=True)
 
     def flush(self) -> None:
         """Nothing is kept back."""
@@ -64,7 +65,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
         print(f"{step}, {_reason(error, output)}", file=sys.stderr)
         return False
     except KeyboardInterrupt:
-        line.end(f"interrupted after {_duration(time.monotonic() - started)}; the same command goes on from here")
+        line.end(f"interrupted after {_duration(time.monotonic() - started)}; the same command takes it up again")
         return False
     took = time.monotonic() - started
     pace = took / own if own and own >= LONG else 60
@@ -95,7 +96,7 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = os.environ.get("REPORT_PROFILE")  # the file whose `minutes` say how long each notebook takes
     profile = yaml.safe_load(Path(plan).read_text()) if plan else {}
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the kernel is ended with this process
     well = run(arguments.notebook, arguments.output, arguments.parameters, profile.get("minutes", {}))
     return 0 if well else 1

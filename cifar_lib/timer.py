@@ -409,13 +409,14 @@ def _alone_on_this_machine() -> Iterator[None]:
 def _end_with(parent: int) -> None:
     """End when process `parent` does, though it be killed: what went on alone would disturb the next measurement.
 
-    Linux only. As SIGTERM becomes an exception here, a C++ program under way is ended, too.
+    Linux only, and it is the parent's thread that counts. As SIGTERM becomes an exception here, a C++ program under way is
+    ended, too.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended, as was what waits for this measurement."))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the measurement was ended by SIGTERM."))
     if hasattr(libc := ctypes.CDLL(None), "prctl"):
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it was gone before
-            sys.exit("what waited for this measurement is gone.")
+            sys.exit(f"process {parent}, which started this measurement, is gone.")
 
 
 def main() -> None:
@@ -425,7 +426,7 @@ def main() -> None:
     parser.add_argument("exported", type=Path, help="folder of 2_export's files")
     parser.add_argument("prepared", type=Path, help="folder of what the engine prepared from them")
     parser.add_argument("output", type=Path, help=".npz file for the times (ns) and the classes")
-    parser.add_argument("--parent", type=int, help="process to end with; needs to be the one that started this")
+    parser.add_argument("--parent", type=int, help="id of the process that starts this one: they end together")
     arguments = parser.parse_args()
     if arguments.parent:
         _end_with(arguments.parent)

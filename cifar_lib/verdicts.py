@@ -344,7 +344,7 @@ def _records_of(run: str, when: str) -> Evidence:
 def _told(head: str, text: str) -> str:
     """`text` beside `head`, in lines as wide as the terminal, but not too wide to be read well."""
     width = max(60, min(shutil.get_terminal_size().columns, 120))
-    return textwrap.fill(text, width, initial_indent=f"{head:<17}", subsequent_indent=" " * 17)
+    return textwrap.fill(text, width, initial_indent=f"{head:<17}", subsequent_indent=" " * 17, break_on_hyphens=False)
 
 
 def main() -> int:

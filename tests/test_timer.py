@@ -3,11 +3,11 @@
 import fcntl
 import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,21 +198,24 @@ def test_an_engine_that_cannot_run_is_tried_once(measured: Measured) -> None:
 @pytest.mark.parametrize(("job", "name"), [(EAGER, "python"), (CPP, "infer")], ids=["while it starts", "in the C++ program"])
 def test_what_times_ends_with_what_waits_for_it(job: Job, name: str, exported: Path) -> None:
     cpp.build()  # in time, so that all children are those meant
-    endless = replace(job, warmup=100_000_000)
+    endless = replace(job, warmup=5_000_000)
     waits = (f"from pathlib import Path; from cifar_lib import timer; from cifar_lib.timer import Job\n"
              f"timer._in_fresh_process({endless}, {endless}.setup(*map(Path, {[str(exported)] * 2})))")
     waiting = psutil.Popen([sys.executable, "-c", waits], env={**os.environ, "CIFAR10_DIR": data.STAND_IN})
     children, deadline = [], time.monotonic() + 60
-    while not any(child.name().startswith(name) for child in children):
-        assert waiting.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-        children = waiting.children(recursive=True)
-    waiting.send_signal(signal.SIGKILL)
-    waiting.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
-    for process in alive:
-        process.kill()
-    assert not alive
+    try:
+        while not any(child.is_running() and child.name().startswith(name) for child in children):
+            assert waiting.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+            children = waiting.children(recursive=True)
+        waiting.kill()
+        waiting.wait()
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
+    finally:
+        for process in [waiting, *children]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 # ---- the rounds, without the processes
