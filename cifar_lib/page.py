@@ -182,11 +182,15 @@ def _link(target: str, text: str) -> str:
 
 
 def _evidence(step: str, found: Sequence[Mapping]) -> str:
+    """The section to read, and when and on what the records were made, each linked by its date."""
     section = SECTIONS[step]
     lines = [_link(f"#{section}", section.replace("-", " "))]
+    alike: dict[tuple[str, str], list[str]] = {}
     for item in found:
-        lines.append(_link(f"../{item['record']}", item["when"])
-                     + f'<br><small>{html.escape(item["hardware"])}, <time>{html.escape(item["made"][:10])}</time></small>')
+        target, date = html.escape(f"../{item['record']}"), html.escape(item["made"][:10])
+        alike.setdefault((item["when"], item["hardware"]), []).append(f'<a href="{target}"><time>{date}</time></a>')
+    lines += [f"{html.escape(when)}<br><small>{html.escape(hardware)}, {', '.join(dates)}</small>"
+              for (when, hardware), dates in alike.items()]
     return "<br>".join(lines)
 
 

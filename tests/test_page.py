@@ -101,6 +101,15 @@ def test_evidence_links_to_its_section_and_its_record() -> None:
     assert hostile.all("href") == ["#3.-Latency", f"../{HOSTILE}"]
 
 
+def test_records_made_on_the_same_hardware_are_told_together() -> None:
+    made = [evidence(record=f"lab/train/seed{number}/record.json", made=f"2026-01-0{number + 2}T03:04:05+00:00",
+                     hardware="a processor" if number < 2 else "another") for number in range(3)]
+    parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=made)]).data)
+    assert parsed.text.endswith(
+        "measured in this runa processor, 2026-01-02, 2026-01-03measured in this runanother, 2026-01-04")
+    assert parsed.all("href")[1:] == [f"../lab/train/seed{number}/record.json" for number in range(3)]
+
+
 def test_the_summary_counts_the_verdicts() -> None:
     parsed = Parsed(page.summary([verdict(), verdict(verdict="reproduced"), verdict()]).data)
     assert parsed.text == "Of 3 claims: 1 reproduced, 2 not run."
