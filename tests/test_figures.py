@@ -9,7 +9,7 @@ import torch
 
 from cifar_lib import figures
 from cifar_lib.data import CLASSES
-from cifar_lib.figures.style import label_ends, picture
+from cifar_lib.figures.style import label_ends, picture, plain_log_ticks
 
 
 def training(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: float = 0.5, **parameters: object) -> dict:
@@ -201,3 +201,16 @@ def test_the_originals_protocol_is_timed_by_the_largest_training_on_the_same_har
         trainings, "a processor"))
     assert float(found[2]) == float(found[3]) == pytest.approx(5 * 6.7, abs=0.3)  # the original's training is 6.7 PFLOP
     assert figures.protocol_sentence(trainings, "another") == ""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(134, 5400, [200, 500, 1000, 2000, 5000]), (1400, 9000, [1500, 2000, 3000, 5000, 7000]),
+     (0.2, 3.2, [0.2, 0.5, 1, 2]), (4310, 6900, [5000, 6000])],
+)
+def test_a_narrow_logarithmic_axis_has_more_ticks(low: float, high: float, ticks: list[float]) -> None:
+    _, axis = plt.subplots()
+    plain_log_ticks(axis, low, high)
+    assert axis.xaxis.get_major_locator()() == pytest.approx(ticks)
+    assert axis.xaxis.get_major_formatter()(1500) == "1,500" and axis.xaxis.get_major_formatter()(1.5) == "1.5"
+    plt.close()

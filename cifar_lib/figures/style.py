@@ -93,12 +93,15 @@ def engine_color(name: str) -> str:
 
 
 def plain_log_ticks(axis: Axes, low: float, high: float, which: str = "x") -> None:
-    """Ticks at 1, 2 and 5 times powers of ten within the data, written as plain numbers."""
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [factor * 10.0**power for power in decades for factor in (1, 2, 5) if low <= factor * 10**power <= high]
+    """Ticks within the data at round multiples of powers of ten, more of them where it is narrow, written as plain numbers."""
+    decades = [10.0**power for power in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
+        ticks = [factor * power for power in decades for factor in factors if low <= factor * power <= high]
+        if len(ticks) >= 4:
+            break
     target = axis.xaxis if which == "x" else axis.yaxis
     target.set_major_locator(FixedLocator(ticks or [low, high]))
-    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
     target.set_minor_formatter(NullFormatter())
 
 
