@@ -30,7 +30,7 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
             f'<span title="{html.escape(claim["source"])}">{html.escape(claim["claim"])}</span>',
             html.escape(claim["original"]),
             html.escape(verdict["ours"]),
-            f'<span class="verdict {kind}">{verdict["verdict"]}</span><br><small>{html.escape(verdict["reason"])}</small>',
+            f'<strong class="verdict {kind}">{verdict["verdict"]}</strong><br><small>{html.escape(verdict["reason"])}</small>',
             _evidence(claim["step"], verdict["evidence"]),
         ]
         labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
@@ -42,7 +42,7 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
 def summary(verdicts: Sequence[Mapping]) -> HTML:
     """How many claims got which verdict, in one sentence."""
     counts = Counter(verdict["verdict"] for verdict in verdicts)
-    told = ", ".join(f'<span class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</span>'
+    told = ", ".join(f'<strong class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</strong>'
                      for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN) if counts[kind])
     return HTML(f"<p>Of {len(verdicts)} claims: {told}.</p>")
 
@@ -69,7 +69,7 @@ def steadiness(doubts: Sequence[str]) -> HTML:
     """A badge that says whether the machine was steady, and every reason to doubt it."""
     kind, word = ("not-reproduced", "shaky") if doubts else ("reproduced", "steady")
     reasons = "".join(f"<li>{html.escape(doubt[0].upper() + doubt[1:])}.</li>" for doubt in doubts)
-    return HTML(f'<p>The measurement looks <span class="verdict {kind}">{word}</span></p>'
+    return HTML(f'<p>The measurement looks <strong class="verdict {kind}">{word}</strong></p>'
                 + (f"<ul>{reasons}</ul>" if doubts else ""))
 
 

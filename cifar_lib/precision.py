@@ -55,8 +55,8 @@ def predictions(logits: np.ndarray, exact: np.ndarray | None, labels: np.ndarray
 def changed(engine: str, logits: Mapping[str, np.ndarray], labels: np.ndarray, count: int = 10) -> dict | None:
     """Which images get another class than in float32: how many `predictions` were made, how many `changed`, a few `shown`.
 
-    `logits` are the engine's, N×10 by precision; None where they are not in float32 and another precision. Each image shown
-    has its number, its class in float32 (`before`), in `precision` (`after`) and in truth (`label`).
+    `logits` are the engine's, N×10 by precision; None where they are not in float32 and another precision, or none
+    changes. Each image shown has its number, its class in float32 (`before`), in `precision` (`after`) and in truth (`label`).
     """
     if BASE not in logits or len(logits) < 2:
         return None
@@ -64,8 +64,10 @@ def changed(engine: str, logits: Mapping[str, np.ndarray], labels: np.ndarray, c
     others = {precision: values.argmax(1) for precision, values in logits.items() if precision != BASE}
     found = [{"image": int(image), "precision": precision, "before": int(before[image]), "after": int(after[image]),
               "label": int(labels[image])} for precision, after in others.items() for image in np.flatnonzero(after != before)]
+    if not found:
+        return None
     return {"engine": engine, "predictions": len(others) * len(labels), "changed": len(found),
-            "shown": found[:: max(1, -(-len(found) // count))]}
+            "shown": found[:: -(-len(found) // count)]}
 
 
 def break_even(record: Mapping, engine: str, precision: str) -> int | None:

@@ -1,6 +1,9 @@
 """8-bit integers: the exported network, quantised after training by ONNX Runtime's tool."""
 
+import io
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -30,9 +33,20 @@ def int8(model: Path, images: torch.Tensor, path: Path, vnni: bool) -> None:
             image = next(self.left, None)
             return None if image is None else {"images": image.numpy()}
 
-    with records.replacing(path) as scratch:
+    with records.replacing(path) as scratch, _quiet():
         quantization.quantize_static(
             model, scratch, Reader(), quant_format=quantization.QuantFormat.QDQ, op_types_to_quantize=QUANTISED,
             per_channel=True, reduce_range=not vnni, activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": LARGEST})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tool's progress, and its advice to fold what the exporter has folded."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -199,7 +199,7 @@ def changed_predictions(told: Mapping, photos: np.ndarray, names: Sequence[str])
         finding = f"{told['changed']:,} of {told['predictions']:,} predictions change with the precision of {told['engine']}"
         shown = ", ".join(f"{before} to {after} with {kind}" for before, after, kind, _ in kinds)
         return picture(figure, "changed_predictions", finding, "Some of them: the class in float32 → the other, and the truth.",
-                       f"{finding}: {shown or 'none'}.",
+                       f"{finding}: {shown}.",
                        pd.DataFrame({"test image": one["image"], "precision": kind, "class in float32": before,
                                      "other class": after, "true class": label}
                                     for one, (before, after, kind, label) in zip(told["shown"], kinds)))
