@@ -135,6 +135,32 @@ def test_a_click_sorts_a_table_by_a_column_and_another_turns_the_order(opened: C
     assert names == sorted(names)
 
 
+def test_pointing_into_a_figure_tells_the_values_there(opened: Callable[..., Page]) -> None:
+    page = opened()
+    figure = page.locator("figure#latency_ecdf")
+    svg, told = figure.locator("svg"), figure.locator(".values")
+    svg.scroll_into_view_if_needed()
+    axes = json.loads(figure.get_attribute("data-readable"))[0]
+    place = svg.bounding_box()
+
+    def point(x: float, y: float) -> str:
+        """What is told at these shares of the axes, from the left and from below."""
+        across = axes["left"] + x * (axes["right"] - axes["left"])
+        down = axes["bottom"] - y * (axes["bottom"] - axes["top"])
+        page.mouse.move(place["x"] + across * place["width"], place["y"] + down * place["height"])
+        return told.inner_text()
+
+    assert told.is_hidden()
+    for share in (0.2, 0.5, 0.9):
+        lines = point(share, 1 - share).splitlines()
+        values = [float(line.split(": ")[1].replace(",", "")) for line in lines]
+        assert [line.split(": ")[0] for line in lines] == ["latency of one image (µs)", "images that take longer (%)"]
+        for value, side, where in zip(values, (axes["x"], axes["y"]), (share, 1 - share)):
+            assert value == pytest.approx(side["low"] ** (1 - where) * side["high"] ** where, rel=0.02)  # both logarithmic
+    point(1.05, 0.5)
+    assert told.is_hidden()
+
+
 def test_without_javascript_nothing_is_missing(opened: Callable[..., Page]) -> None:
     assert opened(java_script_enabled=False).inner_text("main") == opened().inner_text("main")
 

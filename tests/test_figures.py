@@ -214,3 +214,15 @@ def test_a_narrow_logarithmic_axis_has_more_ticks(low: float, high: float, ticks
     assert axis.xaxis.get_major_locator()() == pytest.approx(ticks)
     assert axis.xaxis.get_major_formatter()(1500) == "1,500" and axis.xaxis.get_major_formatter()(1.5) == "1.5"
     plt.close()
+
+
+def test_axes_tell_where_they_lie_and_what_they_span() -> None:
+    drawn, axis = plt.subplots(figsize=(8, 4), constrained_layout=True)
+    axis.set(xscale="log", xlim=(10, 1000), xlabel="time (µs, logarithmic)", ylim=(-1, 3), ylabel="images (logarithmic)")
+    point = [100.0, 2.0]
+    told = picture(drawn, "figure", "A title", "", "", readable=[axis]).readable[0]
+    across, up = drawn.transFigure.inverted().transform(axis.transData.transform(point))
+    assert told["left"] + 0.5 * (told["right"] - told["left"]) == pytest.approx(across)  # half of two decades
+    assert told["bottom"] - 0.75 * (told["bottom"] - told["top"]) == pytest.approx(1 - up)
+    assert told["x"] == {"label": "time (µs)", "low": 10, "high": 1000, "logarithmic": True}
+    assert told["y"] == {"label": "images", "low": -1, "high": 3, "logarithmic": False}

@@ -149,7 +149,7 @@ def latency_ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
         return picture(figure, "latency_ecdf", title,
                        "Share of images slower than a time (one minus the ECDF), all runs together.",
                        "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()),
-                       _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines))
+                       _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines), [axis])
 
 
 def latency_over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:

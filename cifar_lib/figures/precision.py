@@ -106,7 +106,7 @@ def accuracy_and_latency(record: dict) -> Picture:
         return picture(figure, "accuracy_and_latency", title,
                        f"95% intervals: over the runs, and binomial over {total:,} images. "
                        "A mark for each precision.",
-                       "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers))
+                       "Mean latency and accuracy: " + listed(told) + ".", pd.DataFrame(numbers), [axis])
 
 
 def batches(record: dict) -> Picture:
@@ -133,7 +133,7 @@ def batches(record: dict) -> Picture:
         return picture(figure, "batches", title, "From host memory to class numbers in host memory, means over the runs.",
                        listed(told) + ".",
                        pd.DataFrame({"images at once": rows[0]["batches"],
-                                     **{f"{name} (µs an image)": times for name, times in each.items()}}))
+                                     **{f"{name} (µs an image)": times for name, times in each.items()}}), [axis])
 
 
 def roofline(record: dict) -> Picture:

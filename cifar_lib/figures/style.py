@@ -2,8 +2,9 @@
 
 import html
 import io
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Picture:
     caption: str
     alternative: str
     numbers: pd.DataFrame | None = None  # None where it shows photos only
+    readable: Sequence[dict] = ()  # axes whose values the page's script tells where one points at them
 
     def save(self, run: str) -> Path:
         path = ROOT / "figures" / run / f"{self.name}.svg"
@@ -59,8 +61,9 @@ class Picture:
     def _repr_html_(self) -> str:
         label = f"numbers of the figure: {self.name.replace('_', ' ')}"
         numbers = "" if self.numbers is None else page.table(self.numbers, label, folded=True).data
+        readable = f' data-readable="{html.escape(json.dumps(self.readable))}"' if self.readable else ""
         return (
-            f'<figure id="{self.name}"><p class="title"><strong>{html.escape(self.title)}</strong></p>'
+            f'<figure id="{self.name}"{readable}><p class="title"><strong>{html.escape(self.title)}</strong></p>'
             f'<div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
             f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}{numbers}</figcaption></figure>"
         )
@@ -124,9 +127,13 @@ def label_ends(axis: Axes) -> None:
 
 
 def picture(
-    figure: Figure, name: str, title: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None
+    figure: Figure, name: str, title: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None,
+    readable: Iterable[Axes] = (),
 ) -> Picture:
-    """`figure` as SVG, with `title` above it, in smaller type where it would be cut at the right edge."""
+    """`figure` as SVG, with `title` above it, in smaller type where it would be cut at the right edge.
+
+    `readable` are those of its axes where a page may tell the values under the pointer.
+    """
     heading = figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", gid="title")
     figure.draw_without_rendering()
     place, room = heading.get_window_extent(), figure.bbox.x1 - 5
@@ -135,7 +142,16 @@ def picture(
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    return Picture(name, title, buffer.getvalue(), caption, alternative, numbers)
+    return Picture(name, title, buffer.getvalue(), caption, alternative, numbers, [_readable(axis) for axis in readable])
+
+
+def _readable(axis: Axes) -> dict:
+    """Where `axis` lies in its picture (shares from the left and the top), and the label, ends and scale of x and y."""
+    place = axis.get_position()
+    sides = {which: {"label": one.get_label_text().replace(", logarithmic)", ")").removesuffix(" (logarithmic)"),
+                     "low": ends[0], "high": ends[1], "logarithmic": one.get_scale() == "log"}
+             for which, one, ends in (("x", axis.xaxis, axis.get_xlim()), ("y", axis.yaxis, axis.get_ylim()))}
+    return {"left": place.x0, "right": place.x1, "top": 1 - place.y1, "bottom": 1 - place.y0, **sides}
 
 
 def _embeddable(svg: str, name: str) -> str:

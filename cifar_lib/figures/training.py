@@ -76,7 +76,7 @@ def training_curves(trainings: Sequence[Mapping], name: str = "training_curves")
                        f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
                            {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
                             "accuracy (%)": row["accuracy"]}
-                           for record in trainings for row in record["measurements"]["epochs"]))
+                           for record in trainings for row in record["measurements"]["epochs"]), [left, right])
 
 
 def training_table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:

@@ -1,4 +1,6 @@
-// A click on a column's head sorts the table by it, a second click turns the order. Without JavaScript nothing is missing.
+// Without JavaScript nothing is missing.
+
+// A click on a column's head sorts the table by it, a second click turns the order.
 const NUMBER = /^[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?![\w.])/;
 
 // By number where more than half of the cells begin with one, rows without come last; else by text.
@@ -26,4 +28,31 @@ for (const table of document.querySelectorAll('.table table')) {
       table.tBodies[0].append(...sorted([...table.tBodies[0].rows], column, turned));
     });
   });
+}
+
+// Where one points into a figure's axes, the values there are told beside the pointer.
+function valueAt(share, side) {
+  const value = side.logarithmic ? side.low * (side.high / side.low) ** share : side.low + (side.high - side.low) * share;
+  return `${side.label}: ${value.toLocaleString('en', { maximumSignificantDigits: 3 })}`;
+}
+
+for (const figure of document.querySelectorAll('[data-readable]')) {
+  const all = JSON.parse(figure.dataset.readable), svg = figure.querySelector('svg');
+  const told = document.createElement('div');
+  told.className = 'values';
+  told.ariaHidden = 'true';
+  told.hidden = true;
+  figure.append(told);
+  svg.addEventListener('pointermove', (event) => {
+    const place = svg.getBoundingClientRect();
+    const x = (event.clientX - place.left) / place.width, y = (event.clientY - place.top) / place.height;
+    const axes = all.find((one) => one.left <= x && x <= one.right && one.top <= y && y <= one.bottom);
+    told.hidden = !axes;
+    if (!axes) return;
+    told.innerText = [valueAt((x - axes.left) / (axes.right - axes.left), axes.x),
+      valueAt((axes.bottom - y) / (axes.bottom - axes.top), axes.y)].join('\n');
+    told.style.left = `${Math.max(0, Math.min(event.clientX + 12, innerWidth - told.offsetWidth - 20))}px`;
+    told.style.top = `${event.clientY + 16}px`;
+  });
+  svg.addEventListener('pointerleave', () => { told.hidden = true; });
 }
