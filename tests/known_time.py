@@ -38,6 +38,10 @@ class Spin(PythonEngine):
         self.wait(next(self.times))
         return LOGITS
 
+    def classify(self, image: torch.Tensor) -> int:
+        self.wait(next(self.times))
+        return 3  # as in LOGITS, without an argmax, which takes 5 to 40 µs
+
 
 class SpinLonger(Spin):
     """Takes 2% longer."""
