@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cifar_lib import InputError, data, loadgen, model, records, stats
+from cifar_lib import InputError, data, loadgen, model, records
 from cifar_lib.engines import ENGINES, PRECISIONS, CppEngine, PythonEngine, Setup, load_torchscript
 
 IMAGES_WITH_LOGITS = 200  # the first ones, which is enough to see how far an engine's logits are off
@@ -305,6 +305,8 @@ def _try_threads(job: Job, exported: Path, prepared: Path) -> dict[int, float]:
 
 def _row(outcome: Outcome, labels: np.ndarray, exact: np.ndarray) -> dict:
     """What the record keeps of a job; `exact` are the logits of the first images by PyTorch in float32."""
+    from cifar_lib import stats  # here, since every timed process imports this module, and SciPy takes most of a second
+
     if outcome.reason:
         return outcome.row()
     job, results = outcome.job, outcome.results

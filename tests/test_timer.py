@@ -218,6 +218,12 @@ def test_what_times_ends_with_what_waits_for_it(job: Job, name: str, exported: P
                 process.kill()
 
 
+def test_what_times_does_not_wait_for_scipy() -> None:
+    loaded = subprocess.run([sys.executable, "-c", "import sys, cifar_lib.timer; print('scipy' in sys.modules)"],
+                            capture_output=True, text=True, check=True)
+    assert loaded.stdout == "False\n"
+
+
 # ---- the rounds, without the processes
 
 
