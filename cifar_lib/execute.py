@@ -21,7 +21,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 LONG = 3  # minutes: a shorter step is mostly starting up
-BAR = re.compile(r"([^\r\n|]*%)\|[^\r\n|]*\|[^\r\n<]*<([\d:]+)")  # tqdm's: what, how far, and the time left
+# a bar of tqdm: what, how far, and the time left; or what a measurement says while another one is under way
+STATE = re.compile(r"([^\r\n|]*%)\|[^\r\n|]*\|[^\r\n<]*<([\d:]+)|(waiting for [^\r\n]+)")
 
 
 class Line:
@@ -32,9 +33,10 @@ class Line:
         print(beginning, end="", flush=True)
 
     def write(self, text: str) -> None:
-        """Take what the notebook writes to stderr, and show the progress bar's last state if there is one in it."""
-        for what, left in BAR.findall(text)[-1:]:
-            state = "" if "100%" in what else f"{' '.join(what.split())}, {left} left"  # a full bar may not be the step's end
+        """Take what the notebook writes to stderr, and show the last state that it tells, if any."""
+        for what, left, waiting in STATE.findall(text)[-1:]:
+            done = "100%" in what  # of this bar; the step goes on
+            state = waiting or ("" if done else f"{' '.join(what.split())}, {left} left")
             print(f"\r{self.beginning}{state}\x1b[K", end="", flush=True)
 
     def flush(self) -> None:

@@ -44,9 +44,11 @@ def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capfd
     assert told.err == ""
 
 
-BAR = """from tqdm import tqdm
+BAR = """import sys, time
+from tqdm import tqdm
+print("waiting for another one to end", file=sys.stderr, flush=True)
 for _ in tqdm(range(4), desc="timing", mininterval=0):
-    pass"""
+    time.sleep(0.3)"""
 
 
 def test_on_a_terminal_the_line_follows_the_notebooks_progress(
@@ -57,6 +59,7 @@ def test_on_a_terminal_the_line_follows_the_notebooks_progress(
     assert execute.run(path, tmp_path / "executed.ipynb", {}, MINUTES)
     *states, last = capsys.readouterr().out.split("\r")
     assert any(state.endswith("about 10 min    timing: 75%, 00:00 left\x1b[K") for state in states)
+    assert any(state.endswith("about 10 min    waiting for another one to end\x1b[K") for state in states)
     assert not any("100%" in state for state in states)
     assert last.startswith("executed ") and "took" in last and "timing" not in last
 
