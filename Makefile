@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs.
-PLAN := --config run=$(RUN) profile=$(PROFILE) $(if $(BESIDE),'beside=$(BESIDE)')
+PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
 	@snakemake --cores all --rerun-incomplete --nolock --quiet all $(PLAN) || \
 		{ echo "No report. If no reason stands above, ask: .venv/bin/snakemake --dry-run $(PLAN)"; exit 1; } >&2

@@ -5,7 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-RUN, PROFILE = config["run"], config["profile"]
+from cifar_lib import RUN_NAME
+
+RUN, PROFILE = str(config["run"]), config["profile"]
+if not RUN_NAME.fullmatch(RUN):
+    sys.exit(f"RUN is {RUN!r}: use letters, digits, '.', '_' and '-' only.")
 plan_file = Path("profiles") / f"{PROFILE}.yaml"
 if not plan_file.is_file():
     names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))

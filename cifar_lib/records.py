@@ -23,13 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifar_lib import ROOT, InputError
+from cifar_lib import ROOT, RUN_NAME, InputError
 
 SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
 SHIPPED = "shipped"  # the run whose weights and exports stand in for an earlier step
 VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass

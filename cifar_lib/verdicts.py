@@ -202,11 +202,11 @@ def run_spread(claim: dict, evidence: Evidence) -> Judgement:
     means = np.array([run["mean_ns"] for run in row["runs"]])
     noise = stats.range_noise([run["mean_standard_error_ns"] for run in row["runs"]]) / means.mean()
     spread = np.ptp(means) / means.mean()
-    ours = f"{np.ptp(means) / 1e3:,.1f} µs of {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
+    ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
     runs, images = len(means), row["images"]
     if spread - noise > claim["share"]:
-        reason = (f"{runs} runs of {images:,} images with {row['engine']} are further apart than {claim['share']:.2%} and "
-                  f"their own noise allow")
+        reason = (f"{runs} runs of {images:,} images with {row['engine']} are further apart than {claim['share']:.2%}, by "
+                  f"more than their own noise explains")
         return Judgement(NOT_REPRODUCED, reason, ours, [found])
     reason = f"{runs} runs of {images:,} images with {row['engine']}, against {claim['share']:.2%}"
     if runs < claim["runs"] or images < claim["images"]:
@@ -295,7 +295,9 @@ def _missing(protocols: Sequence[dict], training: Found) -> str:
         return "stand-in data"
     protocol = next((one for one in protocols if one["recipe"] == parameters["recipe"]), None)
     if not protocol:
-        named = " or ".join(f"{one['epochs']} epochs by the recipe {one['recipe']}" for one in protocols)
+        kinds = {"seed": "seed, the original's"}
+        named = " or ".join(f"{one['epochs']} epochs by the recipe {kinds.get(one['recipe'], one['recipe'])}"
+                            for one in protocols)
         return f"another recipe, {parameters['recipe']}; it takes {named}"
     if without := parameters.get("without"):  # records made before a part could be left out do not have it
         return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
@@ -367,7 +369,8 @@ def main() -> int:
         same = kept.pop(row["id"], None) == row
         differing += not same
         print(_told(f"{'  ' if same else '≠ '}{row['verdict']:<15}", claim["claim"]))
-        print(_told("", f"{row['ours']} here, {claim['original']} in 2018; {row['reason']}"))
+        where = EARLIER if {one["when"] for one in row["evidence"]} == {EARLIER} else "here"
+        print(_told("", f"{row['ours']} {where}, {claim['original']} in 2018; {row['reason']}"))
     if differing or kept:
         print(f"{differing + len(kept)} verdicts differ from results/{run}/verdicts.json.", file=sys.stderr)
     return int(bool(differing or kept))

@@ -176,7 +176,7 @@ def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_
     assert judged("exported-accuracy")["verdict"] == REPRODUCED
     for claim in ("trained-longer", "accuracy-five-runs"):
         assert judged(claim)["verdict"] == NOT_RUN
-        assert judged(claim)["reason"] == "another recipe, fast; it takes 150 epochs by the recipe seed"
+        assert judged(claim)["reason"] == "another recipe, fast; it takes 150 epochs by the recipe seed, the original's"
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_unchanged_verdicts_hold(kept: Path, monkeypatch: pytest.MonkeyPatch, ca
     printed = " ".join(capsys.readouterr().out.split())
     rows = json.loads(kept.read_text())["verdicts"]
     assert [claim["id"] for claim, row in zip(CLAIMS, rows)
-            if f"{row['verdict']} {claim['claim']} {row['ours']} here" not in printed or row["reason"] not in printed] == []
+            if f"{row['verdict']} {claim['claim']} {row['ours']} " not in printed or row["reason"] not in printed] == []
 
 
 def change_a_verdict(rows: list[dict]) -> None:
