@@ -1,4 +1,7 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
+#
+# A step runs again when what it does changes: its parameters, its inputs, or its code (`digest`: code cells and the modules
+# they import), never because a notebook or a module was merely touched or saved.
 import glob
 import json
 import os
@@ -6,6 +9,7 @@ import sys
 from pathlib import Path
 
 from cifar_lib import RUN_NAME
+from cifar_lib.records import PROFILE_VARIABLE, SHIPPED, code
 
 RUN, PROFILE = str(config["run"]), config["profile"]
 if not RUN_NAME.fullmatch(RUN):
@@ -14,9 +18,12 @@ plan_file = Path("profiles") / f"{PROFILE}.yaml"
 if not plan_file.is_file():
     names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))
     sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
+if RUN == SHIPPED or not config.get("replace") and code.git("ls-files", f"results/{RUN}"):
+    sys.exit(f"RUN={RUN} is a reference run of this project: give yours another name" + (
+        "." if RUN == SHIPPED else ", or add REPLACE=yes to replace its records."))
 
 configfile: plan_file
-os.environ["REPORT_PROFILE"] = str(plan_file)  # not in the commands, where another name would be a reason to do all again
+os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another name would be a reason to do all again
 
 BESIDE = str(config.get("beside", "")).split()
 for name in BESIDE:
@@ -24,14 +31,12 @@ for name in BESIDE:
         sys.exit(f"There is no run {name} under results/ to set beside this one.")
 
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
-WEIGHTS_FROM = RUN if config["weights"] == "trained" else "shipped"
 FIRST = config["seeds"][0]
-LIBRARY = [f"cifar_lib/{name}.py" for name in ("data", "model", "parameters", "records")]
-TIMING = [*LIBRARY, *(f"cifar_lib/{name}.py" for name in ("engines", "latency", "loadgen", "quantise", "stats", "timer")),
-          *(f"cifar_lib/cpp/{name}" for name in ("__init__.py", "CMakeLists.txt", "infer.cpp"))]
+WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
+WEIGHTS = f"{FOLDER}/train/seed{FIRST}/weights.pt" if WEIGHTS_FROM == RUN else f"results/{SHIPPED}/export/model.pt"
 RECORDS = [f"{FOLDER}/{step}/record.json"
            for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision")]
-EXECUTE = "python -m cifar_lib.execute {input.notebook} {log} {params.values:q}"
+EXECUTE = "python -m cifar_lib.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
 
 def values(**parameters):
@@ -45,57 +50,55 @@ rule all:  # names the records, too, or a deleted one would not be missed where 
 
 rule report:
     input:
-        RECORDS,
-        *TIMING, *glob.glob("cifar_lib/figures/*.py"), "cifar_lib/verdicts.py", "cifar_lib/page.py",
-        "claims.yaml", "published.yaml", *glob.glob("profiles/*.yaml"),
-        *(record for run in ("shipped", *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
-        *glob.glob("cifar_lib/templates/report/*"),
-        notebook="notebooks/5_report.ipynb",
+        RECORDS, "claims.yaml", "published.yaml", *glob.glob("cifar_lib/report/templates/report/*"),
+        *(record for run in (SHIPPED, *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
-    log: f"{LOGS}/5_report.ipynb"
-    params: values=values(beside=BESIDE)
+    log: f"{LOGS}/6_report.ipynb"
+    params: notebook="6_report", values=values(beside=BESIDE), code=code.digest("6_report", without=())
     threads: workflow.cores
     shell:
         EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
-        " --TemplateExporter.extra_template_basedirs=cifar_lib/templates {log} --output-dir " + FOLDER + " --output report"
+        " --TemplateExporter.extra_template_basedirs=cifar_lib/report/templates {log} --output-dir " + FOLDER +
+        " --output report"
 
 
 rule train:
-    input: *LIBRARY, "cifar_lib/checkpoint.py", "cifar_lib/recipe.py", notebook="notebooks/1_train.ipynb"
     output: f"{FOLDER}/train/seed{{seed}}/record.json", f"{FOLDER}/train/seed{{seed}}/weights.pt"
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
-    params: values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"])
+    params:
+        notebook="1_train", values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"]),
+        code=code.digest("1_train")
     threads: workflow.cores
     priority: 3
     shell: EXECUTE
 
 
 rule export:
-    input: f"results/{WEIGHTS_FROM}/train/seed{FIRST}/weights.pt", *LIBRARY, "cifar_lib/export.py", notebook="notebooks/2_export.ipynb"
+    input: WEIGHTS
     output: [f"{FOLDER}/export/{name}" for name in ("record.json", "model.pt", "model.pt2", "model.onnx")]
     log: f"{LOGS}/2_export.ipynb"
-    params: values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"])
+    params:
+        notebook="2_export", values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"]),
+        code=code.digest("2_export")
     threads: workflow.cores
     priority: 2
     shell: EXECUTE
 
 
 rule latency:
-    input: f"{FOLDER}/export/model.pt", *TIMING, notebook="notebooks/3_latency.ipynb"
+    input: f"{FOLDER}/export/model.pt"
     output: f"{FOLDER}/latency/record.json"
     log: f"{LOGS}/3_latency.ipynb"
-    params: values=values(**config["latency"])
+    params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
     threads: workflow.cores  # all of them: nothing else may run while it measures
     priority: 1
     shell: EXECUTE
 
 
 rule half_precision:
-    input:
-        f"{FOLDER}/export/model.pt", *TIMING, "cifar_lib/precision.py", "cifar_lib/roofline.py",
-        notebook="notebooks/4_half_precision.ipynb"
+    input: f"{FOLDER}/export/model.pt"
     output: f"{FOLDER}/half_precision/record.json"
     log: f"{LOGS}/4_half_precision.ipynb"
-    params: values=values(**config["half_precision"])
+    params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
     threads: workflow.cores
     shell: EXECUTE

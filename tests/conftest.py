@@ -6,8 +6,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import records_made
+from records_made import Made
 
-from cifar_lib import ROOT, InputError, data, records
+from cifar_lib import ROOT, InputError, records
+from cifar_lib.records import cifar10 as dataset
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # read when PyTorch is first imported, which is later, and by child processes
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of several workers take each other's cores
 
 NOWHERE = "http://127.0.0.1:1/"  # nothing listens on this port
 
@@ -18,18 +24,18 @@ Refused = Callable[..., AbstractContextManager[None]]
 def cifar10() -> Path:
     """The folder of the official files. Skips where there are none; never downloads."""
     named, held = os.environ.get("CIFAR10_DIR"), ROOT / "data"
-    there = [held / data.ARCHIVE, *(folder / name for folder in (held, held / data.FOLDER) for name in data.SHA256)]
-    if named == data.STAND_IN or not (named or any(path.is_file() for path in there)):
+    there = [held / dataset.ARCHIVE, *(folder / name for folder in (held, held / dataset.FOLDER) for name in dataset.SHA256)]
+    if named == dataset.STAND_IN or not (named or any(path.is_file() for path in there)):
         pytest.skip("needs CIFAR-10: set CIFAR10_DIR")
-    return data.find()
+    return dataset.find()
 
 
 @pytest.fixture(autouse=True)
 def forget_what_was_found() -> Iterator[None]:
-    """`data.find` remembers its answer, and tests change what it depends on."""
-    data.find.cache_clear()
+    """`dataset.find` remembers its answer, and tests change what it depends on."""
+    dataset.find.cache_clear()
     yield
-    data.find.cache_clear()
+    dataset.find.cache_clear()
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the clone, with no dataset named and none to be downloaded."""
     root = tmp_path / "home"
     root.mkdir()
-    monkeypatch.setattr(data, "ROOT", root)
+    monkeypatch.setattr(dataset, "ROOT", root)
     monkeypatch.setattr(records, "ROOT", root)
     monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setenv("CIFAR10_URL", NOWHERE)
@@ -58,3 +64,10 @@ def refused() -> Refused:
         assert message.endswith((".", "?")) and ". " not in message and "\n" not in message, message
 
     return demand
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A real record of each step, made once for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    return records_made.make(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)

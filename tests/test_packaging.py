@@ -2,13 +2,17 @@
 
 import json
 import re
+import subprocess
 import tomllib
 
 import yaml
 
-from cifar_lib import ROOT, verdicts
+from cifar_lib import ROOT
+from cifar_lib.analysis import verdicts
+from cifar_lib.analysis.evidence import gather
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 REFERENCE = "epyc"
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
 
@@ -31,7 +35,28 @@ def test_the_lock_pins_every_requirement_exactly_and_names_no_address() -> None:
 
 def test_the_readme_shows_the_verdicts_of_the_reference_run_and_its_records_bear_them_out() -> None:
     kept = json.loads((ROOT / f"results/{REFERENCE}/verdicts.json").read_text())["verdicts"]
-    assert verdicts.judge(verdicts.gather(REFERENCE), verdicts.load_claims()) == kept
+    assert verdicts.judge(gather(REFERENCE), verdicts.load_claims()) == kept
     readme = (ROOT / "README.md").read_text()
     for claim, row in zip(verdicts.load_claims(), kept, strict=True):
         assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} | {row['reason']} |" in readme
+
+
+def test_a_package_holds_every_room_of_the_library_and_all_its_files() -> None:
+    installed = PYPROJECT["tool"]["setuptools"]
+    library = ROOT / "cifar_lib"
+    folders = {path.parent for path in library.rglob("*.py")}
+    assert set(installed["packages"]) == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+    others = {path for path in library.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    data = {path for package, patterns in installed["package-data"].items() for pattern in patterns
+            for path in (ROOT / package.replace(".", "/")).glob(pattern)}
+    assert data == others
+    assert {"infer.cpp", "CMakeLists.txt", "index.html.j2", "report.css", "report.js"} <= {path.name for path in data}
+
+
+def test_a_clone_is_light() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed if name and (ROOT / name).is_file()}
+    assert len(sizes) > 100
+    assert sum(sizes.values()) <= 25e6
+    assert {name: size for name, size in sizes.items() if size > 11e6} == {}

@@ -1,0 +1,1 @@
+"""Statistics and verdicts, from records alone: numpy, SciPy and YAML, without PyTorch."""

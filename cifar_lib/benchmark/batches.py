@@ -1,0 +1,83 @@
+"""Several images at once: the time of a batch, from host memory to class numbers in host memory, for each batch size."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cifar_lib import data
+from cifar_lib.benchmark import process
+from cifar_lib.benchmark.process import Job
+from cifar_lib.benchmark.rounds import prepare_engine, run_rounds
+from cifar_lib.benchmark.threads import thread_counts
+from cifar_lib.engines import ENGINES
+from cifar_lib.engines.base import PythonEngine, Setup
+
+SECONDS = 0.2  # of measuring each batch size
+TRIES = 3  # of each number of threads
+
+
+@dataclass(frozen=True)
+class BatchJob(Job):
+    """The median time of a batch of each size. With 0 threads each size gets the number that it is fastest with."""
+
+    largest: int = 1
+
+    @property
+    def size(self) -> str:
+        return f", batches up to {self.largest:,}"
+
+    def measure(self, setup: Setup) -> dict[str, np.ndarray]:
+        """Time each of `batch_sizes(largest)`, an engine for each, in this process.
+
+        Returns `batch_ns`, the median time of each size, and `batch_threads`, the threads it was timed with.
+        """
+        images = data.normalise(data.load("test").first(self.largest).images)
+        measured = {"batch_ns": [], "batch_threads": []}
+        for size in batch_sizes(self.largest):
+            batch, tried = images[:size].clone(), {}
+            for threads in [self.threads] if self.threads or self.device != "cpu" else thread_counts():
+                candidate = replace(setup, batch=size, threads=threads)
+                ENGINES[self.engine].prepare(candidate)
+                tried[candidate] = min(_time_batches(ENGINES[self.engine](candidate), batch, TRIES))
+            fastest = min(tried, key=tried.get)
+            engine = ENGINES[self.engine](fastest)
+            _time_batches(engine, batch, 1)  # sets up what is set up lazily
+            repeats = min(max(int(SECONDS * 1e9 / tried[fastest]), 3), 100)
+            measured["batch_ns"].append(np.median(_time_batches(engine, batch, repeats)))
+            measured["batch_threads"].append(fastest.threads)
+        return {name: np.array(values) for name, values in measured.items()}
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """1, 2, 4, … up to `largest`."""
+    return [2**power for power in range(largest.bit_length())]
+
+
+def measure(jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float = 0, seed: int = 0) -> list[dict]:
+    """Time batches of 1, 2, 4, … images in `runs` fresh processes, as `latency.measure` does.
+
+    Returns a row for each job with `batches` (images at once), `batch_ns` (a list for each run of the median time of each
+    batch) and `batch_threads` (the CPU threads of each), or with its `reason`.
+    """
+    outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, seed, "batches")
+    return [outcome.row(batches=batch_sizes(outcome.job.largest),
+                        **{name: [result[name].tolist() for result in outcome.results]
+                           for name in ("batch_ns", "batch_threads")}) for outcome in outcomes]
+
+
+def _time_batches(engine: PythonEngine, batch: torch.Tensor, repeats: int) -> list[int]:
+    """How long (ns) it takes each time from a batch in host memory to its classes there."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter_ns()
+        engine.classes(batch)
+        times.append(time.perf_counter_ns() - start)
+    return times
+
+
+if __name__ == "__main__":
+    process.main(BatchJob)

@@ -1,0 +1,114 @@
+"""A fresh process for each timing: what is measured there is a job, and what measures it is the job's own module.
+
+`python -m cifar_lib.benchmark.latency --help` tells how to run one by hand.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from cifar_lib import InputError
+from cifar_lib.benchmark.machine import total
+from cifar_lib.engines import ENGINES
+from cifar_lib.engines.base import PRECISIONS, Setup
+from cifar_lib.records import cifar10
+from cifar_lib.records.environment import clock_mhz
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal to be sent when the parent ends
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """What one process measures of an engine."""
+
+    engine: str
+    precision: str
+    device: str
+    threads: int  # of the CPU; 0 leaves the choice to those who prepare the job
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}-{self.precision}"
+
+    @property
+    def size(self) -> str:
+        """How much is measured, in words, for the progress bar."""
+        return ""
+
+    def setup(self, exported: Path, prepared: Path) -> Setup:
+        return Setup(exported, prepared, self.precision, self.device, self.threads)
+
+    @abstractmethod
+    def measure(self, setup: Setup) -> dict[str, np.ndarray]:
+        """Measure in this process; the engine is prepared. Raises InputError."""
+
+
+def run_in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
+    """What the job measures in a process of its own, with `steal_share` and `mhz` of the time it took. Raises InputError."""
+    before = psutil.cpu_times()
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "result.npz"
+        process = subprocess.run(
+            [sys.executable, "-m", type(job).__module__, json.dumps(asdict(job)), setup.exported, setup.prepared, output,
+             "--parent", str(os.getpid())],
+            env={**os.environ, "CIFAR10_DIR": cifar10.name_for_child()}, capture_output=True, text=True,
+        )
+        if process.returncode:
+            lines = process.stderr.strip().splitlines()
+            raise InputError(lines[-1] if lines else f"the process ended with status {process.returncode}.")
+        with np.load(output) as result:
+            measured = dict(result)
+    return {**measured, "steal_share": steal_share(before), "mhz": clock_mhz()}
+
+
+def steal_share(before: tuple[float, ...]) -> float:
+    """The share of all processor time that the host took for others since `before`, a reading of psutil.cpu_times."""
+    after = psutil.cpu_times()
+    passed = total(after) - total(before)
+    return (getattr(after, "steal", 0) - getattr(before, "steal", 0)) / passed if passed > 0 else 0.0
+
+
+def main(kind: type[Job]) -> None:
+    """What `python -m` runs of a job's module: measure one job and keep what came of it."""
+    module = kind.measure.__globals__["__spec__"].name
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=kind.measure.__doc__)
+    parser.add_argument("job", help=f"JSON object with {', '.join(field.name for field in fields(kind))}; "
+                                    f"engines: {', '.join(ENGINES)}; precisions: {', '.join(PRECISIONS)}")
+    parser.add_argument("exported", type=Path, help="folder of 2_export's files")
+    parser.add_argument("prepared", type=Path, help="folder of what the engine prepared from them")
+    parser.add_argument("output", type=Path, help=".npz file for what is measured")
+    parser.add_argument("--parent", type=int, help="id of the process that starts this one: they end together")
+    arguments = parser.parse_args()
+    if arguments.parent:
+        _end_with(arguments.parent)
+    job = kind(**json.loads(arguments.job))
+    setup = job.setup(arguments.exported, arguments.prepared)
+    try:
+        ENGINES[job.engine].prepare(setup)  # done already, except where this is called by hand
+        np.savez(arguments.output, **job.measure(setup))
+    except InputError as error:
+        sys.exit(str(error))
+
+
+def _end_with(parent: int) -> None:
+    """End when process `parent` does, though it be killed: what went on alone would disturb the next measurement.
+
+    Linux only, and it is the parent's thread that counts. As SIGTERM becomes an exception here, a C++ program under way is
+    ended, too.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the measurement was ended by SIGTERM."))
+    if hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before
+            sys.exit(f"process {parent}, which started this measurement, is gone.")

@@ -1,0 +1,90 @@
+"""Many jobs, each measured in several fresh processes, in rounds that shuffle their order."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from cifar_lib import InputError
+from cifar_lib.benchmark.machine import measurement_lock
+from cifar_lib.benchmark.process import Job, run_in_fresh_process
+from cifar_lib.engines import ENGINES
+from cifar_lib.engines.base import prepared_folder
+
+LEAST_ROUNDS = 3  # however little time there is: of two, an interval says nothing
+
+
+@dataclass
+class Outcome:
+    """What came of a job: a result for each round, or the reason why there are none."""
+
+    job: Job
+    results: list[dict[str, np.ndarray]] = field(default_factory=list)
+    reason: str = ""
+    version: str = ""  # of the engine's library
+    file_bytes: int = 0  # of what was loaded
+    threads_tried_ns: dict[int, float] | None = None
+
+    def row(self, **measured: object) -> dict:
+        """What a record says of the job, and `measured` unless it did not run."""
+        return {**asdict(self.job), **({"reason": self.reason} if self.reason else
+                                       {"threads_tried_ns": self.threads_tried_ns, **measured})}
+
+
+Prepare = Callable[[Outcome, Path, Path], None]  # outcome, exported, prepared: settle what the job leaves open, and compile
+
+
+def run_rounds(
+    jobs: Sequence[Job], rounds: int, exported: Path, prepare: Prepare, minutes: float = 0, seed: int = 0,
+    description: str = "timing",
+) -> list[Outcome]:
+    """An outcome for each job, in their order, of `rounds` rounds.
+
+    Where `minutes` are given, no round begins after so many minutes of measuring, except the first three. `prepare` is called
+    once for each job before the rounds; an InputError of it, or of a process, is the outcome's reason.
+    """
+    outcomes = [Outcome(job) for job in jobs]
+    shuffle = random.Random(seed)
+    with (
+        measurement_lock(),
+        tqdm(total=len(jobs) * rounds, unit="process", desc=description) as progress,
+    ):
+        prepared = prepared_folder(exported)
+        for outcome in outcomes:
+            progress.set_postfix_str(f"preparing {outcome.job.name}")
+            try:
+                prepare(outcome, exported, prepared)
+            except InputError as error:
+                outcome.reason = str(error)
+        progress.unpause()  # or the time left would count the preparing
+        started = time.monotonic()
+        for number in range(rounds):
+            if minutes and number >= LEAST_ROUNDS and time.monotonic() - started > 60 * minutes:
+                progress.update(len(jobs) * (rounds - number))
+                break
+            for outcome in shuffle.sample(outcomes, len(outcomes)):
+                progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} of {rounds}{outcome.job.size}")
+                if not outcome.reason:
+                    _measure_once(outcome, exported, prepared)
+                progress.update()
+    return outcomes
+
+
+def prepare_engine(outcome: Outcome, exported: Path, prepared: Path) -> None:
+    """Compile what the job's engine compiles, and note its library's version and its file's size. Raises InputError."""
+    engine, setup = ENGINES[outcome.job.engine], outcome.job.setup(exported, prepared)
+    outcome.version = engine.version()
+    engine.check(setup)
+    engine.prepare(setup)
+    outcome.file_bytes = engine.model_file(setup).stat().st_size
+
+
+def _measure_once(outcome: Outcome, exported: Path, prepared: Path) -> None:
+    try:
+        outcome.results.append(run_in_fresh_process(outcome.job, outcome.job.setup(exported, prepared)))
+    except InputError as error:
+        outcome.reason = str(error)

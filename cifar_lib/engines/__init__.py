@@ -1,0 +1,33 @@
+"""Engines: each turns an exported model into `classify(image) -> class`, with the same boundary for all.
+
+A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here; ONNXRuntime and its parent (onnx.py) show all
+that one needs.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from cifar_lib.data import normalise
+from cifar_lib.engines.base import Engine, Setup
+from cifar_lib.engines.cpp import AOTInductorCpp, TorchScriptCpp
+from cifar_lib.engines.onnx import ONNXRuntime, OpenVINO
+from cifar_lib.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
+
+ENGINES: dict[str, type[Engine]] = {
+    engine.name: engine
+    for engine in (Eager, TorchScript, TorchScriptCpp, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime, OpenVINO,
+                   EagerCUDAGraph, TorchScriptCUDAGraph)
+}
+
+
+def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
+    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; its C++ twin gives the same."""
+    setup = replace(setup, batch=batch)
+    ENGINES[name].prepare(setup)
+    engine = ENGINES[name](setup)
+    padded = torch.cat([images, images[:1].expand(-len(images) % batch, -1, -1, -1)])  # the engine takes whole batches
+    logits = [torch.as_tensor(engine.logits(some)).to("cpu", torch.float32, copy=True)
+              for some in normalise(padded).contiguous().split(batch)]
+    return torch.cat(logits)[: len(images)].numpy()

@@ -1,0 +1,79 @@
+"""Writes a network as a file that runs without this project: the same bytes for the same network, on any machine.
+
+PyTorch adds, for its error messages, where in Python each operation came from: paths of this machine, which would give
+the files another hash in every folder. They are left out.
+"""
+
+import io
+import logging
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from cifar_lib import InputError, model, records
+from cifar_lib.engines.base import exists, load_torchscript, reason_of_failure
+
+EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
+BATCH = ({0: torch.export.Dim("batch")},)
+
+
+def torchscript(network: torch.nn.Module, path: Path) -> None:
+    """Write what `torch.jit.load` reads: float32 images N×3×32×32 in, logits N×10 out, as in all of these files."""
+    whole = io.BytesIO()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        torch.jit.save(torch.jit.trace(network, EXAMPLE), whole)
+    with zipfile.ZipFile(whole) as read, records.replacing(path) as scratch, zipfile.ZipFile(scratch, "w") as written:
+        for entry in read.infolist():
+            if not entry.filename.endswith((".debug_pkl", "/serialization_id")):  # the id is made from the paths, too
+                written.writestr(entry, read.read(entry))
+
+
+def exported_program(network: torch.nn.Module, path: Path) -> None:
+    """Write what `torch.export.load` reads."""
+    program = torch.export.export(network, (EXAMPLE,), dynamic_shapes=BATCH)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    with records.replacing(path) as scratch, scratch.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def onnx(network: torch.nn.Module, path: Path) -> None:
+    """Write an ONNX file with input `images` and output `logits`."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(network, (EXAMPLE,), dynamic_shapes=BATCH, dynamo=True, verbose=False,
+                                    input_names=["images"], output_names=["logits"])
+    for node in program.model.graph:
+        node.metadata_props.clear()
+    with records.replacing(path) as scratch:
+        program.save(scratch)
+
+
+FORMATS = {"model.pt": torchscript, "model.pt2": exported_program, "model.onnx": onnx}
+
+
+def make_missing(folder: Path, name: str) -> None:
+    """Make the file `name` of FORMATS in `folder` from model.pt, where it is not there yet. Raises InputError."""
+    if (folder / name).is_file():
+        return
+    exists(folder / "model.pt")
+    with reason_of_failure(f"{name} cannot be made from {folder / 'model.pt'}"):
+        FORMATS[name](model.network_from(load_torchscript(folder / "model.pt").state_dict()), folder / name)
+
+
+def trained_network(run: str, seed: int) -> tuple[model.ResNet9, str]:
+    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
+
+    Where that file is not there, as of the shipped training, the network is read from the run's model.pt. Raises InputError.
+    """
+    training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
+    weights = training / "weights.pt"
+    if weights.is_file():
+        return model.load_weights(weights), model.sha256(weights)
+    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
+        sha256 = records.read(exported)["measurements"]["weights_sha256"]
+        if records.read(training)["measurements"]["weights_sha256"] == sha256:
+            return model.network_from(load_torchscript(exported / "model.pt").state_dict()), sha256
+    raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")

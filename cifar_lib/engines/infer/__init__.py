@@ -1,0 +1,73 @@
+"""The C++ program, `infer`: built from the installed PyTorch with CMake and Ninja, and run.
+
+    python -m cifar_lib.engines.infer     # builds it and says where it lies; then it works by itself, see its --help
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cifar_lib import ROOT, InputError, records
+from cifar_lib.data import Split
+
+SOURCES = Path(__file__).parent
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def build() -> Path:
+    """The program, built where it is not there yet; about half a minute. Raises InputError where it cannot be built."""
+    parts = [path.read_bytes() for path in (SOURCES / "CMakeLists.txt", SOURCES / "infer.cpp")]
+    key = hashlib.sha256(b"".join([*parts, torch.__version__.encode(), torch.__file__.encode()])).hexdigest()[:16]
+    program = ROOT / "build" / f"infer-{key}"
+    if program.is_file():
+        return program
+    if not os.environ.get("CXX") and not any(map(shutil.which, COMPILERS)):
+        raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
+    with tempfile.TemporaryDirectory() as folder:
+        _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
+             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}")
+        _call(_tool("cmake"), "--build", folder)
+        with records.replacing(program) as scratch:
+            shutil.copy2(Path(folder) / "infer", scratch)
+    return program
+
+
+def run(
+    model_file: Path, test: Split, warmup: int = 0, threads: int = 0, device: str = "cpu", precision: str = "float32"
+) -> dict[str, np.ndarray]:
+    """Classify the images of `test` one at a time with the program.
+
+    Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10 of the first
+    images), `load_ns` and `involuntary_switches`. Raises InputError with the program's own sentence.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        images, out = Path(folder) / "images.bin", Path(folder) / "out"
+        np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
+        _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
+             "--device", device, "--precision", precision, "--out", out)
+        arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
+    return {**arrays, "logits": arrays["logits"].reshape(-1, 10), "load_ns": arrays["load_ns"][0],
+            "involuntary_switches": arrays["involuntary_switches"][0]}
+
+
+def _tool(name: str) -> str:
+    """CMake or Ninja, of this Python's environment if it has its own."""
+    tool = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not tool:
+        raise InputError(f"{name} was not found: pip install {name}.")
+    return tool
+
+
+def _call(*command: object) -> None:
+    process = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if process.returncode:
+        lines = (process.stderr + process.stdout).splitlines()
+        reasons = [line for line in lines if "error" in line.lower()] + lines + [f"status {process.returncode}"]
+        raise InputError(f"{Path(str(command[0])).name} failed ({reasons[0].strip()}).")

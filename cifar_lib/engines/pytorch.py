@@ -1,0 +1,161 @@
+"""The engines that PyTorch runs, called from Python."""
+
+import warnings
+from abc import abstractmethod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from cifar_lib.engines import export
+from cifar_lib.engines.base import PRECISIONS, PythonEngine, Setup, load_exported_program, load_torchscript, reason_of_failure
+from cifar_lib.model import network_from
+
+
+class PyTorchEngine(PythonEngine):
+    """What the engines share that PyTorch runs: subclasses say how the network is loaded."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.dtype = PRECISIONS[setup.precision]
+        if setup.threads:
+            torch.set_num_threads(setup.threads)
+        torch.backends.cudnn.benchmark = True
+        for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            backend.allow_tf32 = setup.precision == "tf32"  # float32 means float32
+        with torch.inference_mode():
+            self.network = self.load()
+
+    @abstractmethod
+    def load(self) -> torch.nn.Module:
+        """The network that `logits` calls, on the device and in the precision."""
+
+    @torch.inference_mode()
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network(image.to(self.setup.device, self.dtype, memory_format=torch.channels_last))
+
+    def exported_network(self) -> torch.nn.Module:
+        """The network of model.pt as a module of Python, channels-last."""
+        network = network_from(load_torchscript(self.model_file(self.setup)).state_dict())
+        return network.to(self.setup.device, self.dtype, memory_format=torch.channels_last).requires_grad_(False)
+
+
+class Eager(PyTorchEngine):
+    """PyTorch as it comes, an operation at a time, with the weights of the exported model."""
+
+    name = "eager"
+    settings = "inference mode, channels-last"
+
+    def load(self) -> torch.nn.Module:
+        return self.exported_network()
+
+
+class TorchScript(PyTorchEngine):
+    """The exported program, frozen and optimised by PyTorch's own passes after it is loaded."""
+
+    name = "torchscript"
+    settings = "inference mode, frozen, optimize_for_inference, channels-last"
+
+    def load(self) -> torch.nn.Module:
+        network = load_torchscript(self.model_file(self.setup)).eval()
+        network = network.to(self.setup.device, self.dtype, memory_format=torch.channels_last)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.jit.optimize_for_inference(torch.jit.freeze(network))
+
+
+class CUDAGraph(PyTorchEngine):
+    """Copy in, network, argmax and copy out, captured once as a CUDA graph: one launch replays them all.
+
+    A graph reads and writes the same memory each time, so the image is copied to pinned memory of its own first; that
+    copy is timed, too.
+    """
+
+    devices = ("cuda",)
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        with torch.inference_mode():
+            self.image = torch.zeros(setup.batch, 3, 32, 32).pin_memory()
+            self.predicted = torch.zeros(setup.batch, dtype=torch.int64).pin_memory()
+            side_stream = torch.cuda.Stream()  # a graph can be captured of what has run before, on another stream
+            side_stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side_stream):
+                for _ in range(3):
+                    self._classify()
+            torch.cuda.current_stream().wait_stream(side_stream)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._classify()
+
+    def _classify(self) -> None:
+        image = self.image.to("cuda", non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
+        self.scores = self.network(image)
+        self.predicted.copy_(self.scores.argmax(1), non_blocking=True)
+
+    @torch.inference_mode()
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        self.image.copy_(image)
+        self.graph.replay()
+        torch.cuda.synchronize()
+        return self.scores
+
+    def classify(self, image: torch.Tensor) -> int:
+        self.logits(image)
+        return int(self.predicted)
+
+
+class EagerCUDAGraph(CUDAGraph, Eager):
+    """PyTorch's operations, replayed from a graph."""
+
+    name = "eager-cudagraph"
+    settings = Eager.settings + ", CUDA graph"
+
+
+class TorchScriptCUDAGraph(CUDAGraph, TorchScript):
+    """The exported program, replayed from a graph."""
+
+    name = "torchscript-cudagraph"
+    settings = TorchScript.settings + ", CUDA graph"
+
+
+class Compiled(PyTorchEngine):
+    """The network of the exported model, compiled by TorchInductor when its first image comes."""
+
+    name = "compile"
+    settings = "torch.compile, max-autotune, frozen, static shapes, channels-last"
+
+    def load(self) -> torch.nn.Module:
+        torch._inductor.config.freezing = True
+        return torch.compile(self.exported_network(), mode="max-autotune", fullgraph=True, dynamic=False)
+
+
+class AOTInductor(PyTorchEngine):
+    """The exported program (model.pt2), compiled ahead of time for this machine."""
+
+    name = "aotinductor"
+    settings = "AOTInductor, frozen, static shapes, channels-last"
+    file = "model.pt2"
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        kind = f"{setup.device}-{setup.precision}-{setup.threads}-{setup.batch}"
+        return setup.prepared / f"aotinductor-{kind}.pt2"
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        if cls.model_file(setup).exists():
+            return
+        export.make_missing(setup.exported, cls.file)
+        dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
+        network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
+        example = torch.zeros(setup.batch, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
+        with torch.no_grad(), reason_of_failure(f"{cls.name} cannot compile the network here"):
+            program = torch.export.export(network.to(memory_format=channels_last), (example,))
+            with TemporaryDirectory(dir=setup.prepared) as scratch:
+                package = torch._inductor.aoti_compile_and_package(
+                    program, package_path=f"{scratch}/model.pt2",
+                    inductor_configs={"freezing": True, "cpp.threads": setup.threads or -1})  # the number becomes code
+                Path(package).replace(cls.model_file(setup))
+
+    def load(self) -> torch.nn.Module:
+        return torch._inductor.aoti_load_package(str(self.model_file(self.setup)))

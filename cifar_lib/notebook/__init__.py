@@ -1,0 +1,1 @@
+"""What papermill needs from us: parameters checked, a notebook executed."""

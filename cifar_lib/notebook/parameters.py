@@ -1,0 +1,69 @@
+"""Checks a notebook's parameters, because papermill runs on with the default when a name is misspelt."""
+
+import ast
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import torch
+
+from cifar_lib import InputError
+
+Rule = tuple[float, float] | list | set | None
+PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
+
+
+def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
+    """Return the notebook's parameters, or raise InputError at the first one that is not allowed.
+
+    `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
+    which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
+    `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
+    parameter may name, or None where any value of the type will do. No list may name a value twice.
+    """
+    types: dict[str, type] = dict(namespace.get("__annotations__", {}))
+    if set(types) != set(rules):
+        raise InputError(f"parameters cell and check disagree about {', '.join(sorted(set(types) ^ set(rules)))}.")
+    for name in _injected(namespace.get("In", [])):
+        if name not in types:
+            close = get_close_matches(name, types, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(types)}."
+            raise InputError(f"unknown parameter {name}: {hint}")
+    return {name: _checked(name, namespace[name], types[name], rule) for name, rule in rules.items()}
+
+
+def device_or_error(name: str) -> str:
+    """`name` as a device PyTorch can use here, "auto" being the GPU where there is one. Raises InputError."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device must be one of 'auto', 'cpu', 'cuda', not {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but PyTorch finds no NVIDIA GPU here: use 'cpu' or 'auto'.")
+    return name
+
+
+def _injected(cells: list[str]) -> list[str]:
+    """The names that papermill assigned, read from the sources of the cells run so far."""
+    trees = [ast.parse(cell) for cell in cells if cell.startswith(PAPERMILL_MARK)]
+    return [target.id for tree in trees for line in tree.body if isinstance(line, ast.Assign) for target in line.targets]
+
+
+def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        hint = {str: " (papermill passes text that looks like a number with -r)",
+                list: f" (papermill passes a list with -y '{name}: [...]')"}.get(wanted, "")
+        raise InputError(f"{name} must be of type {wanted.__name__}, not {type(value).__name__} ({value!r}){hint}.")
+    if isinstance(rule, tuple) and not rule[0] <= value <= rule[1]:
+        raise InputError(f"{name} must be between {rule[0]:,} and {rule[1]:,}, not {value:,}.")
+    if isinstance(rule, list | set):
+        allowed = ", ".join(map(repr, sorted(rule) if isinstance(rule, set) else rule))
+        wrong = [item for item in (value if wanted is list else [value]) if item not in list(rule)]
+        if wrong:
+            raise InputError(f"{name} must be one of {allowed}, not {wrong[0]!r}.")
+        if wanted is list and len(set(value)) < len(value):
+            raise InputError(f"{name} names {next(item for item in value if value.count(item) > 1)!r} more than once.")
+        if value == [] and isinstance(rule, list):
+            raise InputError(f"{name} must name at least one of {allowed}.")
+    return value

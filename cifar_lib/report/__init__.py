@@ -1,0 +1,1 @@
+"""Figures, tables and sentences, a module for each step, and the page that holds them."""

@@ -1,0 +1,168 @@
+"""What the report's page is made of beside figures: the verdict table, tables of numbers, and where they come from."""
+
+import html
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from IPython.display import HTML, display
+
+from cifar_lib.analysis.rules import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+
+NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
+             "ablation": "ablation"}  # what makes the record of each step
+SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision"}
+
+
+def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
+    """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim."""
+    heads = ["Claim", "Original (2018)", "Here", "Verdict", "Evidence"]
+    rows = []
+    for claim, verdict in zip(claims, verdicts):
+        kind = verdict["verdict"].replace(" ", "-")
+        cells = [
+            f'<span title="{html.escape(claim["source"])}">{html.escape(claim["claim"])}</span>',
+            html.escape(claim["original"]),
+            html.escape(verdict["ours"]),
+            f'<strong class="verdict {kind}">{verdict["verdict"]}</strong><br><small>{html.escape(verdict["reason"])}</small>',
+            _evidence(claim["step"], verdict["evidence"]),
+        ]
+        labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
+        rows.append(f'<tr id="{html.escape(claim["id"])}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
+    head = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
+
+
+def summary(verdicts: Sequence[Mapping]) -> HTML:
+    """How many claims got which verdict, in one sentence."""
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    counted = ", ".join(f'<strong class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</strong>'
+                     for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN) if counts[kind])
+    return HTML(f"<p>Of {len(verdicts)} claims: {counted}.</p>")
+
+
+def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:
+    """`frame` as a table that scrolls by itself where the page is narrow; `label` names it for screen readers.
+
+    A folded one shows its label only, until it is opened.
+    """
+    numeric = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name])}
+    side = {name: ' class="number"' if name in numeric else "" for name in frame}
+    head = "".join(f'<th scope="col"{side[name]}>{html.escape(str(name))}</th>' for name in frame)
+    body = "".join(
+        "<tr>" + "".join(f"<td{side[name]}>{html.escape(_text(value))}</td>" for name, value in row.items()) + "</tr>"
+        for row in frame.to_dict("records")
+    )
+    name = html.escape(label)
+    whole = (f'<div class="table" role="region" tabindex="0" aria-label="{name}"><table><thead><tr>{head}'
+             f"</tr></thead><tbody>{body}</tbody></table></div>")
+    return HTML(f"<details><summary>{name[0].upper()}{name[1:]}</summary>{whole}</details>" if folded else whole)
+
+
+def steadiness(warnings: Sequence[str]) -> HTML:
+    """A badge that says whether the machine was steady, and every reason to doubt it."""
+    kind, word = ("not-reproduced", "shaky") if warnings else ("reproduced", "steady")
+    reasons = "".join(f"<li>{html.escape(doubt[0].upper() + doubt[1:])}.</li>" for doubt in warnings)
+    return HTML(f'<p>The measurement looks <strong class="verdict {kind}">{word}</strong></p>'
+                + (f"<ul>{reasons}</ul>" if warnings else ""))
+
+
+def measured(records: object) -> bool:
+    """Whether there is something to show; says so on the page where there is not."""
+    if not records:
+        display(sentence("Not measured."))
+    return bool(records)
+
+
+def sentence(text: str) -> HTML:
+    """A paragraph."""
+    return HTML(f"<p>{html.escape(text)}</p>")
+
+
+def sentences(items: Sequence[str]) -> HTML:
+    """A list, a sentence an item."""
+    return HTML("<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in items) + "</ul>")
+
+
+def facts(record: dict) -> HTML:
+    """One line: on what and when a record was measured, and with which versions and commit."""
+    environment, versions = record["environment"], record["environment"]["versions"]
+    commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
+    resumed = record["measurements"].get("resumed_after")
+    took = f"took {record['seconds']:,.0f} s" + (" after it was last resumed" if resumed else "")
+    parts = [environment["hardware"], f"{environment['threads']} threads", f"PyTorch {versions['torch']}",
+             f"Python {environment['python']}", record["made"][:10], f"commit {commit}", took]
+    return HTML(f'<p class="soft">{html.escape(" · ".join(parts))}</p>')
+
+
+def source(path: str, record: Mapping) -> HTML:
+    """`facts`, and folded away what it takes to get the same again: notebook, command, commit, data, record, series.
+
+    `path` is the record's, from results/ on; links are relative to results/<run>/, where the report lies.
+    """
+    notebook, folder = NOTEBOOKS[record["step"].split("/")[0]], path.rsplit("/", 1)[0]
+    parameters = json.dumps(record["parameters"], ensure_ascii=False)
+    command = f"papermill notebooks/{notebook}.ipynb out.ipynb -y {shlex.quote(parameters)}"
+    series = ", ".join(_link(f"../{folder}/{file}", file) for file in record["series"].values())
+    hashes = ", ".join(f"{name} {value}" for name, value in sorted(record["data"].get("sha256", {}).items()))
+    versions = ", ".join(f"{name} {version}" for name, version in record["environment"]["versions"].items())
+    rows = {
+        "Notebook": _link(f"../../notebooks/{notebook}.ipynb", notebook),
+        "Command": f"<code>{html.escape(command)}</code>",
+        "Commit": f"<code>{html.escape(record['environment']['commit'] or 'unknown')}</code>",
+        "Data": html.escape(f"{record['data']['dataset']}; SHA-256 of {hashes}" if hashes else record["data"]["dataset"]),
+        "System": html.escape(f"{record['environment']['system']}; {versions}"),
+        "Record": _link(f"../{path}", path),
+        "Raw series": series or "none",
+    }
+    return HTML(f"{facts(record).data}<details><summary>Where these numbers come from</summary>{_list(rows)}</details>")
+
+
+def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], beside: Sequence[str] = ()) -> HTML:
+    """The commands that make this report again, from the records of `run` by step and the runs set beside it."""
+    environments = [record["environment"] for step in by_step.values() for record in step]
+    commits = dict.fromkeys(environment["commit"] or "unknown" for environment in environments)
+    locks = dict.fromkeys(environment.get("requirements_sha256") or "unknown" for environment in environments)
+    changed = any(environment["uncommitted_changes"] for environment in environments)
+    profiles = {record.get("profile") for step in by_step.values() for record in step}  # older records have none
+    profile = profiles.pop() if len(profiles) == 1 else None
+    make = f"make report PROFILE={profile} RUN={run}" + (f' BESIDE="{" ".join(beside)}"' if beside else "")
+    rows = {
+        "Command": f"<code>{html.escape(make)}</code>" if profile else "the notebooks one by one, by the commands said above",
+        "Commit": html.escape(", ".join(commits) + (", with uncommitted changes" if changed else "")),
+        "requirements.lock": html.escape(f"SHA-256 {', '.join(locks)}"),
+        "Verdicts alone": f"<code>{html.escape(f'python -m cifar_lib.analysis.verdicts {run}')}</code>",
+    }
+    return HTML(_list(rows))
+
+
+def _list(rows: Mapping[str, str]) -> str:
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows.items())}</dl>"
+
+
+def _link(target: str, text: str) -> str:
+    return f'<a href="{html.escape(target)}">{html.escape(text)}</a>'
+
+
+def _evidence(step: str, evidence: Sequence[Mapping]) -> str:
+    """The section to read, and when and on what the records were made, each linked by its date."""
+    section = SECTIONS[step]
+    lines = [_link(f"#{section}", section.replace("-", " "))]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for item in evidence:
+        target, date = html.escape(f"../{item['record']}"), html.escape(item["made"][:10])
+        alike.setdefault((item["when"], item["hardware"]), []).append(f'<a href="{target}"><time>{date}</time></a>')
+    lines += [f"{html.escape(when)}<br><small>{html.escape(hardware)}, {', '.join(dates)}</small>"
+              for (when, hardware), dates in alike.items()]
+    return "<br>".join(lines)
+
+
+def _text(value: object) -> str:
+    if pd.isna(value):  # where there is no number, of an engine that did not run, say
+        return "–"
+    if isinstance(value, float):
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
+        return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

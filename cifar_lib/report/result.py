@@ -1,0 +1,182 @@
+"""The one picture that tells the result, and machines side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import yaml
+from matplotlib.axes import Axes
+
+from cifar_lib import ROOT
+from cifar_lib.analysis import latency, precision, statistics
+from cifar_lib.analysis.evidence import THIS_RUN, Evidence
+from cifar_lib.report.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.report.training import accuracy_interval
+
+THEIRS = {"color": "C1", "fmt": "D"}
+OURS = {"color": "C0", "fmt": "o"}
+EARLIER = {**OURS, "markerfacecolor": "white"}
+MACHINES = ["C0", "C2", "C3", "C5", "C6", "C7"]  # the palette without what stands for others' numbers
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number in the picture, with its interval where it has one; a range alone has no value."""
+
+    name: str
+    value: float | None
+    interval: statistics.Interval | None = None
+    style: Mapping = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        ends = self.interval or (self.value, self.value)
+        digits = 0 if ends[1] >= 200 else 2
+        if self.value is None:
+            return f"{ends[0]:,.{digits}f} to {ends[1]:,.{digits}f}"
+        return with_interval((self.value, ends), digits) if self.interval else f"{self.value:,.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Numbers of one kind, one above the other."""
+
+    what: str
+    rows: Sequence[Row]
+    logarithmic: bool = True
+    line: float | None = None  # where nothing would have changed
+
+
+def overview(
+    claims: Sequence[Mapping], trainings: Sequence[Evidence], timed: Mapping | None, half: Mapping | None
+) -> Picture | None:
+    """Accuracy after full trainings, latency, how far runs are apart, and half precision: the original's and ours.
+
+    `timed` and `half` are records of 3_latency and 4_half_precision. What is not there is left out; None where nothing is.
+    """
+    original = {claim["id"]: claim for claim in claims}
+    panels = []
+    if trainings:
+        panels.append(_accuracies(original["accuracy-five-runs"]["range"], trainings))
+    if timed:
+        panels.append(Panel("mean latency of one image (µs)", [
+            Row("original, P100", original["latency-p100"]["limit_us"], style=THEIRS), *_latencies(timed)]))
+        panels += _spread(original["run-spread"], timed)
+    if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
+        panels.append(Panel("latency as a multiple of float32's", [
+            Row(precision.name(row), row["ratio"], tuple(row["ratio_interval"]), OURS) for row in rows], line=1))
+    if not panels:
+        return None
+    title = "What the original said, and what was found here"
+    if timed:
+        fastest, theirs = min(_latencies(timed), key=lambda row: row.value), original["latency-p100"]["limit_us"]
+        times = fastest.value / theirs
+        title = (f"In float32 one image takes {fastest.text.split(' ')[0]} µs here with {fastest.name}, "
+                 f"{times:,.{1 if times < 10 else 0}f} times the P100's {theirs} µs")
+    with plt.rc_context(STYLE):
+        lines = [len(panel.rows) for panel in panels]
+        figure, axes = plt.subplots(len(panels), 1, squeeze=False, figsize=(8, sum(lines) * 0.3 + 0.85 * len(panels)),
+                                    height_ratios=lines)
+        for axis, panel in zip(axes[:, 0], panels):
+            _draw(axis, panel)
+        numbers = pd.DataFrame({"what": panel.what, "of": row.name, "number": row.text}
+                               for panel in panels for row in panel.rows)
+        return picture(
+            figure, "result", title,
+            "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
+            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic.",
+            "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
+
+
+def machines(timed: Mapping[str, Mapping]) -> Picture:
+    """Mean latency of every engine in the 3_latency records of several runs (by name), beside what others published."""
+    ours = [Row(f"{row.name} ({run})", row.value, row.interval, {**OURS, "color": MACHINES[number % len(MACHINES)]})
+            for number, (run, record) in enumerate(timed.items()) for row in _latencies(record)]
+    published = [Row(f"{entry['who'].split(':')[0]} ({entry['hardware']}, {str(entry['date'])[:4]})", entry["mean_us"],
+                     style=THEIRS) for entry in _published()]
+    rows = sorted([*ours, *published], key=lambda row: row.value)
+    fastest = min(ours, key=lambda row: row.value)
+    where = listed(f"{run} is {record['environment']['hardware']}" for run, record in timed.items())
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 1.2 + 0.28 * len(rows)))
+        _draw(axis, Panel("mean latency of one image (µs), logarithmic", rows))
+        return picture(
+            figure, "machines", f"In float32 the fastest of this project is {fastest.name}: {fastest.value:,.0f} µs",
+            f"Circles: measured by this project, with 95% intervals, a colour for each run; {where}. "
+            "Diamonds: published, on other hardware, each timed in its own way.",
+            "Mean latency of one image (µs): " + "; ".join(f"{row.name} {row.text}" for row in rows) + ".",
+            pd.DataFrame({"what": row.name, "mean (µs)": row.text,
+                          "source": "published" if row in published else "measured by this project"} for row in rows))
+
+
+def machines_table(timed: Mapping[str, Mapping], half: Mapping[str, Mapping]) -> pd.DataFrame:
+    """A row for each engine and machine: mean latency (µs), how far its runs are apart, and its best ratio to float32."""
+    rows = []
+    for run, record in timed.items():
+        others = [row for row in precision.ran(half[run]) if "ratio" in row] if run in half else []
+        for row in latency.compared(record):
+            same_engine = [other for other in others if other["engine"] == row["engine"]]
+            best = min(same_engine, key=lambda other: other["ratio"], default=None)
+            ratio = f"{best['precision']} {with_interval((best['ratio'], best['ratio_interval']), 2)}" if best else None
+            rows.append({
+                "machine": record["environment"]["hardware"], "run": run, "engine": row["engine"],
+                "mean (µs)": with_interval(latency.quantile(row, "mean")), "p99 (µs)": latency.quantile(row, "p99")[0],
+                "runs × images": f"{len(row['runs'])} × {row['images']:,}", "runs apart (%)": 100 * latency.spread(row, "mean"),
+                "best other precision, × float32": ratio,
+            })
+    return pd.DataFrame(rows)
+
+
+def published_table() -> pd.DataFrame:
+    """A row for each latency that others published (published.yaml): on what, how much (mean, µs), how it was timed."""
+    return pd.DataFrame({"published": row["who"], "hardware": row["hardware"], "date": str(row["date"]),
+                         "mean (µs)": row["mean_us"], "accuracy (%)": row["accuracy"], "timing": row["timing"]}
+                        for row in _published())
+
+
+def _published() -> list[dict]:
+    return yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))
+
+
+def _accuracies(theirs: Sequence[float], trainings: Sequence[Evidence]) -> Panel:
+    rows = [Row("original, five runs", None, tuple(theirs), {**THEIRS, "fmt": "none", "ecolor": THEIRS["color"]})]
+    for training in trainings:
+        chosen, own = training.record["parameters"], training.when == THIS_RUN
+        rows.append(Row(f"seed {chosen['seed']}, {chosen['recipe']} recipe", training.measured["accuracy"],
+                        accuracy_interval(training.measured), OURS if own else EARLIER))
+    return Panel("accuracy (%)", rows, logarithmic=False)
+
+
+def _latencies(record: Mapping) -> list[Row]:
+    """The mean latency (µs) of each engine, the fastest first."""
+    rows = [Row(latency.name(row), *latency.quantile(row, "mean"), OURS) for row in latency.compared(record)]
+    return sorted(rows, key=lambda row: row.value)
+
+
+def _spread(claim: Mapping, record: Mapping) -> list[Panel]:
+    """How far apart the runs of the engine are that the claim is judged by; no panel where none of them ran."""
+    ran = {row["engine"]: row for row in latency.compared(record)}
+    judged = next((ran[engine] for engine in claim["engines"] if engine in ran), None)
+    if not judged:
+        return []
+    return [Panel("slowest and fastest run apart (% of the mean)", [
+        Row("original, ten runs", 100 * claim["share"], style=THEIRS),
+        Row(f"{latency.name(judged)}, {len(judged['runs'])} runs", 100 * latency.spread(judged, "mean"), style=OURS)])]
+
+
+def _draw(axis: Axes, panel: Panel) -> None:
+    for number, row in enumerate(panel.rows):
+        low, high = row.interval or (row.value, row.value)
+        middle = (low + high) / 2 if row.value is None else row.value
+        low = max(low, middle / 10) if panel.logarithmic else low  # the scale has no zero
+        axis.errorbar([middle], [number], xerr=[[middle - low], [high - middle]], capsize=3, **row.style)
+        axis.text(1.02, number, row.text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.set(yticks=range(len(panel.rows)), yticklabels=[row.name for row in panel.rows], ylim=(len(panel.rows) - 0.5, -0.5))
+    axis.set_title(panel.what)
+    axis.tick_params(labelsize=9)
+    if panel.line:
+        axis.axvline(panel.line, color="0.4", linewidth=1)
+    if panel.logarithmic:
+        axis.set_xscale("log")
+        plain_log_ticks(axis, *axis.get_xlim())

@@ -1,0 +1,167 @@
+"""What all figures share: one style, words beside each picture, and numbers written alike."""
+
+import html
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+from cifar_lib import ROOT, records
+from cifar_lib.analysis import statistics
+from cifar_lib.report import page
+
+STYLE = {
+    "figure.figsize": (8, 4.2),
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.titlesize": 10,  # of panels; a figure's own is larger and bold
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    # Okabe and Ito's palette (brown for its yellow, too light for lines), told apart also by readers who are colour-blind
+    "axes.prop_cycle": matplotlib.cycler(
+        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B6F47"]),
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cifar_lib",
+}
+
+# The engines in the order of their colors; a test holds that all are named.
+ENGINES = ["eager", "torchscript", "torchscript-cpp", "compile", "aotinductor", "aotinductor-cpp", "onnxruntime", "openvino",
+           "eager-cudagraph", "torchscript-cudagraph"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure, as SVG, with its finding, the words for readers who cannot see it and the numbers behind it."""
+
+    name: str
+    title: str
+    svg: str
+    caption: str
+    alternative: str
+    numbers: pd.DataFrame | None = None  # None where it shows photos only
+    readable: Sequence[dict] = ()  # axes whose values the page's script tells where one points at them
+
+    def save(self, run: str) -> Path:
+        path = ROOT / "figures" / run / f"{self.name}.svg"
+        with records.replacing(path) as scratch:
+            scratch.write_text(self.svg, encoding="utf-8")
+        return path
+
+    def _repr_html_(self) -> str:
+        label = f"numbers of the figure: {self.name.replace('_', ' ')}"
+        numbers = "" if self.numbers is None else page.table(self.numbers, label, folded=True).data
+        readable = f' data-readable="{html.escape(json.dumps(self.readable))}"' if self.readable else ""
+        return (
+            f'<figure id="{self.name}"{readable}><p class="title"><strong>{html.escape(self.title)}</strong></p>'
+            f'<div role="img" tabindex="0" aria-label="{html.escape(self.alternative)}">'
+            f"{_embeddable(self.svg, self.name)}</div><figcaption>{html.escape(self.caption)}{numbers}</figcaption></figure>"
+        )
+
+
+def show(picture: Picture) -> None:
+    display(HTML(picture._repr_html_()))
+
+
+def warn_if_stand_in(origin: dict) -> None:
+    """Say on the page that the images are generated, where they are."""
+    if origin["dataset"] != "CIFAR-10":
+        display(HTML('<p class="warning"><strong>Stand-in data.</strong> CIFAR-10 was not at hand: these images are '
+                     "generated, and nothing here says anything about accuracy on CIFAR-10.</p>"))
+
+
+def with_interval(estimate: tuple[float, statistics.Interval], digits: int = 0) -> str:
+    value, (low, high) = estimate
+    return f"{value:,.{digits}f} ({low:,.{digits}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:,.{digits}f})"
+
+
+def listed(items: Iterable[str]) -> str:
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def engine_color(name: str) -> str:
+    """The color that an engine has in every figure; the palette begins again for those on a CUDA graph."""
+    return f"C{ENGINES.index(name) if name in ENGINES else len(ENGINES)}"
+
+
+def plain_log_ticks(axis: Axes, low: float, high: float, side: str = "x") -> None:
+    """Ticks within the data at round multiples of powers of ten, more of them where it is narrow, written as plain numbers."""
+    decades = [10.0**power for power in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
+        ticks = [factor * power for power in decades for factor in factors if low <= factor * power <= high]
+        if len(ticks) >= 4:
+            break
+    target = axis.xaxis if side == "x" else axis.yaxis
+    target.set_major_locator(FixedLocator(ticks or [low, high]))
+    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}"))
+    target.set_minor_formatter(NullFormatter())
+
+
+def label_ends(axis: Axes) -> None:
+    """Each labelled line's label to the right of `axis`, tied to the line's last point, apart from its neighbours."""
+    axis.autoscale_view()  # else the axis may not know its range yet
+    lines = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    ends = [axis.transLimits.transform(axis.transScale.transform(line.get_xydata()[-1])) for line in lines]
+    apart = 0.055 * 4.2 / axis.figure.get_figheight()  # a line of text, as a share of the axis
+    order, levels, level = sorted(range(len(lines)), key=lambda number: ends[number][1]), {}, -np.inf
+    for number in order:
+        levels[number] = level = max(ends[number][1], level + apart)
+    level = 1 + apart
+    for number in reversed(order):  # those pushed above the axis, back down
+        levels[number] = level = min(levels[number], level - apart)
+    for number, line in enumerate(lines):
+        axis.annotate(line.get_label(), ends[number], (1.06, levels[number]), "axes fraction", "axes fraction", va="center",
+                      fontsize=9, arrowprops={"arrowstyle": "-", "color": line.get_color(), "linestyle": line.get_linestyle(),
+                                              "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3})
+
+
+def picture(
+    figure: Figure, name: str, title: str, caption: str, alternative: str, numbers: pd.DataFrame | None = None,
+    readable: Iterable[Axes] = (),
+) -> Picture:
+    """`figure` as SVG, with `title` above it, in smaller type where it would be cut at the right edge.
+
+    `readable` are those of its axes where a page may tell the values under the pointer.
+    """
+    heading = figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", gid="title")
+    figure.draw_without_rendering()
+    place, room = heading.get_window_extent(), figure.bbox.x1 - 5
+    if place.x1 > room:
+        heading.set_fontsize(heading.get_fontsize() * (room - place.x0) / place.width)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return Picture(name, title, buffer.getvalue(), caption, alternative, numbers, [_readable(axis) for axis in readable])
+
+
+def _readable(axis: Axes) -> dict:
+    """Where `axis` lies in its picture (shares from the left and the top), and the label, ends and scale of x and y."""
+    place = axis.get_position()
+    sides = {name: {"label": side.get_label_text().replace(", logarithmic)", ")").removesuffix(" (logarithmic)"),
+                     "low": ends[0], "high": ends[1], "logarithmic": side.get_scale() == "log"}
+             for name, side, ends in (("x", axis.xaxis, axis.get_xlim()), ("y", axis.yaxis, axis.get_ylim()))}
+    return {"left": place.x0, "right": place.x1, "top": 1 - place.y1, "bottom": 1 - place.y0, **sides}
+
+
+def _embeddable(svg: str, name: str) -> str:
+    """The <svg> element alone, without its title, its ids made unique to this figure, scaling with the page."""
+    element = svg[svg.index("<svg"):].replace('<g id="title">', '<g id="title" display="none">')
+    element = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", element)
+    return re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg \1 style="max-width:100%;height:auto" width="100%"',
+                  re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", element, count=1), count=1)

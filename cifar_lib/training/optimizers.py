@@ -1,0 +1,87 @@
+"""What changes the weights: SGD with a rate for each kind of weight, and Muon for convolutions."""
+
+from collections.abc import Iterable
+
+import torch
+from torch.optim import SGD, Optimizer
+
+from cifar_lib.model import ResNet9
+from cifar_lib.training.recipes import Recipe
+
+
+def make_optimizers(network: ResNet9, recipe: Recipe) -> list[Optimizer]:
+    """What trains which weights: SGD, and where the recipe says so Muon for the convolutions."""
+    trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    convolutions = [weight for weight in trained.values() if weight.ndim == 4]
+    biases = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("bias")]
+    gains = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("weight")]
+    rate = recipe.learning_rate
+    groups = [
+        {"params": biases, "lr": rate * recipe.bias_factor, "weights": "batch-norm biases"},
+        {"params": gains, "lr": rate, "weights": "batch-norm gains"},
+        {"params": [network.linear.weight], "lr": rate * recipe.linear_factor, "weights": "last layer"},
+    ]
+    if not recipe.muon:  # at the original's rate: the recipe's may suit the others only
+        groups.append({"params": convolutions, "lr": Recipe.learning_rate, "weights": "convolutions"})
+    optimizers: list[Optimizer] = [SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+                                       nesterov=recipe.nesterov)]
+    if recipe.muon:
+        optimizers.append(Muon([{"params": convolutions, "weights": "convolutions"}], lr=recipe.muon_rate))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["highest_lr"] = group["lr"]
+    return optimizers
+
+
+def describe(optimizers: Iterable[Optimizer]) -> list[dict]:
+    """A row for each group of weights: by what it is trained, how many numbers it has, and at which highest rate."""
+    return [{"weights": group["weights"], "optimiser": type(optimizer).__name__,
+             "numbers": sum(weight.numel() for weight in group["params"]), "highest learning rate": group["highest_lr"],
+             "momentum": group["momentum"], "weight decay": group.get("weight_decay", 0.0)}
+            for optimizer in optimizers for group in optimizer.param_groups]
+
+
+def set_rate(optimizers: Iterable[Optimizer], share: float) -> None:
+    """Set every learning rate to a share of its highest."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["highest_lr"]
+
+
+class Muon(Optimizer):
+    """Momentum whose step is made orthogonal, for convolution weights (PyTorch's own takes matrices only).
+
+    A weight of outputs×inputs×3×3 is treated as a matrix of outputs rows. It is scaled to the norm √outputs at each step,
+    which batch normalisation makes harmless, so that `lr` is the relative change (Jordan's airbench does the same).
+    """
+
+    def __init__(
+        self, params: Iterable[torch.Tensor | dict], lr: float, momentum: float = 0.6, nesterov: bool = True, ns_steps: int = 5
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if "momentum_buffer" not in self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+                buffer = self.state[weight]["momentum_buffer"]
+                buffer.mul_(group["momentum"]).add_(weight.grad)
+                update = weight.grad + group["momentum"] * buffer if group["nesterov"] else buffer
+                weight.mul_(len(weight) ** 0.5 / weight.norm())
+                weight.sub_(orthogonalise(update.flatten(1), group["ns_steps"]).view_as(weight), alpha=group["lr"])
+
+
+def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """`matrix` with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton–Schulz iteration.
+
+    The coefficients are those of Jordan's Muon, chosen to rise fast from 0 rather than to settle at 1.
+    """
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if tall else x

@@ -1,0 +1,160 @@
+"""A copy of the clone, for tests that change code, write results, or ask git."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from cifar_lib import ROOT
+from cifar_lib.records import cifar10
+
+COPIED = (".gitignore", "LICENSE", "Makefile", "README.md", "Snakefile", "claims.yaml", "published.yaml", "pyproject.toml",
+          "requirements.lock", "cifar_lib", "notebooks", "profiles", "tests", "figures/epyc", "results/epyc", "results/shipped")
+OMITTED = shutil.ignore_patterns("__pycache__", "node_modules", ".ipynb_checkpoints", "report.html")
+# What is called in place of python and jupyter where only Snakemake's decisions matter: it writes what a step writes, unless it
+# is to fail before, and fails after it where it is to.
+STEP = """
+import os, sys, time
+from pathlib import Path
+
+FILES = {
+    "1_train": ["train/seed0/weights.pt", "train/seed0/record.json"],
+    "2_export": ["export/model.pt", "export/model.pt2", "export/model.onnx", "export/record.json"],
+    "3_latency": ["latency/record.json"],
+    "4_half_precision": ["half_precision/record.json"],
+    "6_report": ["report.html", "verdicts.json"],
+}
+if "cifar_lib.notebook.execute" in sys.argv:
+    notebook, log, _ = sys.argv[-3:]
+    step, run = Path(notebook).stem, Path(log).parent.parent
+    with open(os.environ["STEPS"], "a") as steps:
+        print(step, file=steps)
+    if step == os.environ.get("FAILS_BEFORE"):
+        sys.exit(1)
+    for path in [run / name for name in FILES[step]]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{step} at {time.time_ns()}")  # other content each time, or what follows would not be run again
+    sys.exit(step == os.environ.get("FAILS_AFTER"))
+"""
+
+
+def clone(folder: Path) -> Path:
+    """`folder` with a copy of the clone as it is on disk, but for what belongs to nobody else: environments, data, own runs."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=OMITTED, copy_function=_link_or_copy)
+        else:
+            shutil.copy(source, target)
+    return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """What is only ever replaced as a whole, and large, need not be there twice."""
+    if source.endswith((".npy", ".pt")):
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system
+            pass
+    shutil.copy2(source, target)
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run have in common."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def commit(folder: Path) -> None:
+    """Make a repository of `folder`, or commit what changed in it."""
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "as it is")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment in which this Python, and all that it starts, takes the library from the copy in `folder`."""
+    own = {"PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {**os.environ, **own, **more}
+
+
+def use_stand_in_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all processes use the generated images, and those of the copy the same files as all others."""
+    monkeypatch.setenv("CIFAR10_DIR", cifar10.STAND_IN)
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / cifar10.STAND_IN).symlink_to(cifar10.find())
+
+
+class MakeReport:
+    """`make report` in a copy of the clone, with `STEP` in the place of every step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.steps, self.bin = folder, folder / ".venv" / "steps", folder / ".venv" / "bin"
+        self.bin.mkdir(parents=True)  # the Makefile looks here first
+        (folder / ".venv" / "ready").touch()
+        self._script = folder / ".venv" / "step.py"
+        self._script.write_text(STEP)
+
+    def __call__(self, *arguments: str, **environ: str) -> tuple[list[str], subprocess.CompletedProcess]:
+        """The steps that were run, and how the command ended."""
+        self.steps.write_text("")
+        for name in ("python", "jupyter"):
+            path = self.bin / name
+            path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{self._script}" "$@"\n')
+            path.chmod(0o755)
+        try:
+            process = subprocess.run(
+                ["make", "report", "PROFILE=smoke", *arguments], cwd=self.folder, capture_output=True, text=True,
+                env=environment(self.folder, STEPS=str(self.steps), **environ),
+            )
+        finally:
+            for name in ("python", "jupyter"):
+                (self.bin / name).unlink()
+        return self.steps.read_text().split(), process
+
+
+def edit_parameters(notebook: Path, **defaults: object) -> None:
+    """Give parameters of a notebook other defaults."""
+    content = json.loads(notebook.read_text())
+    cell = next(cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    lines = "".join(cell["source"]).splitlines()
+    for name, value in defaults.items():
+        number, = (number for number, line in enumerate(lines) if line.startswith(f"{name}: "))
+        kept, comment = lines[number].split(" = ", 1)[0], lines[number].split("  # ", 1)[1]
+        lines[number] = f"{kept} = {value!r}  # {comment}"
+    cell["source"] = "\n".join(lines)
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def measure_ceilings_briefly(folder: Path) -> None:
+    """Let the copy's roofline take a second in place of many: what the ceilings are is no matter in a test of notebooks."""
+    path = folder / "cifar_lib" / "benchmark" / "roofline.py"
+    code = path.read_text()
+    for usual, brief in (("SECONDS, REPEATS = 0.1, 5", "SECONDS, REPEATS = 0.01, 2"), ("PATIENCE = 0.1 ", "PATIENCE = 0.001 ")):
+        assert usual in code
+        code = code.replace(usual, brief)
+    path.write_text(code)
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder` as `make` fills it, which is done once for all processes of this test run."""
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        ready = folder / ".made"
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            ready.touch()
+    return folder

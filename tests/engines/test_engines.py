@@ -1,0 +1,241 @@
+"""Every engine, in every precision, gives the network's classes, and bad model files are refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from conftest import Refused
+from helpers import export_all, tiny_network
+from onnx import numpy_helper
+
+from cifar_lib import InputError, data
+from cifar_lib.data import Split, normalise
+from cifar_lib.engines import ENGINES, predict
+from cifar_lib.engines import onnx as onnx_engines
+from cifar_lib.engines.base import PRECISIONS, Setup, load_torchscript, native_support
+from cifar_lib.engines.cpp import CppEngine
+from cifar_lib.engines.pytorch import Eager
+from cifar_lib.report import style
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_all(tiny_network(), tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
+
+
+def squares(count: int, seed: int) -> torch.Tensor:
+    """Random images of 4×4 squares in pure colours, uint8 count×3×32×32."""
+    colours = 255 * torch.randint(2, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[torch.Tensor]:
+    """30 images, each 1×3×32×32, normalised."""
+    return list(normalise(squares(30, seed=0)).split(1))
+
+
+@pytest.fixture(scope="module")
+def expected(images: list[torch.Tensor]) -> list[int]:
+    with torch.inference_mode():
+        classes = tiny_network()(torch.cat(images)).argmax(1).tolist()
+    assert len(set(classes)) >= 3  # or an engine that always gives one class would pass
+    return classes
+
+
+# ---- classes
+
+
+def classes_of(name: str, setup: Setup, images: list[torch.Tensor]) -> list[int]:
+    """The class that an engine gives each image; `images` must be those of whole pixel values."""
+    kind = ENGINES[name]
+    kind.prepare(setup)
+    engine = kind(setup)
+    if isinstance(engine, CppEngine):
+        pixels = ((torch.cat(images) * 0.25 + 0.5) * 255).round().to(torch.uint8)
+        return engine.measure(Split(pixels, torch.zeros(len(images), dtype=torch.int64), {}), warmup=0)["classes"].tolist()
+    return [engine.classify(image) for image in images]
+
+
+COMBINATIONS = [
+    pytest.param(name, precision, device, id=f"{name}, {precision}, {device}")
+    for name, engine in ENGINES.items() for precision in engine.precisions for device in DEVICES
+    if device in engine.devices and (precision, device) != ("tf32", "cpu")
+]
+
+
+@pytest.fixture(autouse=True)
+def training_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the network in 8 bits is calibrated on: others of the same kind."""
+    monkeypatch.setattr(data, "load", lambda part: Split(squares(500, seed=1), torch.zeros(500, dtype=torch.int64), {}))
+
+
+@pytest.mark.parametrize(("name", "precision", "device"), COMBINATIONS)
+def test_an_engine_gives_the_networks_classes(
+    name: str, precision: str, device: str, exported: Path, prepared: Path, images: list[torch.Tensor], expected: list[int]
+) -> None:
+    try:
+        predicted = classes_of(name, Setup(exported, prepared, precision, device), images)
+    except InputError as error:
+        assert name == "openvino" and "only where the processor does" in str(error)
+        pytest.skip(str(error))
+    if precision == "float32":
+        assert predicted == expected
+    else:
+        assert sum(one == right for one, right in zip(predicted, expected, strict=True)) >= 25
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_an_engine_computes_in_its_precision(precision: str, exported: Path) -> None:
+    weights = list(Eager(Setup(exported, exported, precision)).network.parameters())
+    assert {weight.dtype for weight in weights} == {PRECISIONS[precision]}
+
+
+@pytest.mark.parametrize("name", ["eager", "torchscript", "onnxruntime", "openvino"])
+def test_classifying_leaves_the_image_as_it_was(name: str, exported: Path, images: list[torch.Tensor]) -> None:
+    before = images[0].clone()
+    ENGINES[name](Setup(exported, exported)).classify(images[0])
+    assert torch.equal(images[0], before)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("onnxruntime", "float16"), ("eager", "int8"), ("torchscript-cpp", "tf32")])
+def test_a_precision_that_an_engine_is_not_set_up_for_is_refused(
+    name: str, precision: str, exported: Path, refused: Refused
+) -> None:
+    with refused(name, precision, "float32"):
+        ENGINES[name](Setup(exported, exported, precision))
+
+
+def test_a_cpu_has_no_tf32(exported: Path, refused: Refused) -> None:
+    with refused("tf32", "NVIDIA"):
+        Eager(Setup(exported, exported, "tf32"))
+
+
+@pytest.mark.parametrize(
+    ("features", "largest_weight"), [(["avx2"], 64), (["avx2", "avx512f", "avx512_vnni"], 127), (["asimd", "asimddp"], 127)],
+    ids=["7 bits", "8 bits", "8 bits on Arm"])
+def test_a_network_in_8_bits_is_nearly_the_same(
+    features: list[str], largest_weight: int, exported: Path, tmp_path: Path, images: list[torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_engines, "cpu_features", lambda: features)
+    setup = Setup(exported, tmp_path, "int8")
+    ENGINES["onnxruntime"].prepare(setup)
+    weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model-int8.onnx").graph.initializer]
+    largest = max(abs(values.astype(int)).max() for values in weights if values.dtype == np.int8 and values.ndim == 4)
+    assert largest == largest_weight
+    reference, quantised = ENGINES["onnxruntime"](Setup(exported, tmp_path)), ENGINES["onnxruntime"](setup)
+    errors = []
+    for image in images:
+        reference_logits = reference.logits(image)
+        errors.append(np.abs(quantised.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
+    assert 0 < np.median(errors) < 0.1
+
+
+def test_a_library_may_come_in_a_package_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Eager, "library", "yaml")
+    assert Eager.version() == yaml.__version__
+
+
+@pytest.mark.parametrize("name", ["eager-cudagraph", "torchscript-cudagraph"])
+def test_an_engine_for_gpus_is_refused_on_a_cpu(name: str, exported: Path, refused: Refused) -> None:
+    with refused(name, "cpu", "cuda"):
+        ENGINES[name](Setup(exported, exported))
+
+
+@pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
+def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Path, prepared: Path) -> None:
+    pixels = squares(7, seed=0)  # batches of 3: the last one is padded
+    logits = predict(name, Setup(exported, prepared), pixels, batch=3)
+    with torch.inference_mode():
+        reference_logits = tiny_network()(normalise(pixels)).numpy()
+    assert logits.shape == (7, 10)
+    assert np.allclose(logits, reference_logits, atol=1e-4)
+
+
+# ---- bad files
+
+
+@pytest.mark.parametrize("name", [name for name, engine in ENGINES.items() if "cpu" in engine.devices])
+def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
+    setup = Setup(tmp_path, tmp_path)
+    with refused(str(tmp_path / "model.pt"), "2_export"):  # the other files are made from it
+        ENGINES[name].prepare(setup)
+        classes_of(name, setup, [torch.zeros(1, 3, 32, 32)])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda whole: b"", lambda whole: b"a model", lambda whole: whole[: len(whole) // 2], lambda whole: whole[:-10]],
+    ids=["empty", "text", "half of it", "its end missing"],
+)
+def test_a_damaged_model_is_refused(
+    damage: Callable[[bytes], bytes], exported: Path, tmp_path: Path, refused: Refused
+) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(damage((exported / "model.pt").read_bytes()))
+    with refused("model.pt", "2_export"):
+        load_torchscript(path)
+
+
+def test_weights_are_no_model(tmp_path: Path, refused: Refused) -> None:
+    torch.save(tiny_network().state_dict(), tmp_path / "weights.pt")
+    with refused("weights.pt", "2_export"):
+        load_torchscript(tmp_path / "weights.pt")
+
+
+# ---- what the machine computes itself
+
+
+@pytest.mark.parametrize(
+    ("environment", "native"),
+    [
+        ({"gpu": None, "cpu": {"features": ["avx2", "avx512f"]}}, {"float32"}),
+        ({"gpu": None, "cpu": {"features": ["avx2", "avx_vnni"]}}, {"float32", "int8"}),
+        ({"gpu": None, "cpu": {"features": ["avx512_bf16"]}}, {"float32", "bfloat16"}),
+        ({"gpu": None, "cpu": {"features": ["avx512_fp16"]}}, {"float32", "float16"}),
+        ({"gpu": None, "cpu": {"features": ["amx_bf16", "avx512_fp16"]}}, {"float32", "float16", "bfloat16"}),
+        ({"gpu": None, "cpu": {"features": ["asimd"]}}, {"float32"}),
+        ({"gpu": None, "cpu": {"features": ["asimd", "asimdhp"]}}, {"float32", "float16"}),
+        ({"gpu": None, "cpu": {"features": ["asimd", "sve", "bf16"]}}, {"float32", "bfloat16"}),
+        ({"gpu": None, "cpu": {"features": ["asimd", "asimddp"]}}, {"float32", "int8"}),
+        ({"gpu": None, "cpu": {"features": ["asimd", "asimdhp", "asimddp", "bf16", "i8mm"]}},
+         {"float32", "float16", "bfloat16", "int8"}),
+        ({"gpu": {"compute_capability": [5, 2]}, "cpu": {"features": ["avx512_fp16", "avx512_bf16"]}}, {"float32"}),
+        ({"gpu": {"compute_capability": [6, 0]}, "cpu": {"features": []}}, {"float32", "float16"}),
+        ({"gpu": {"compute_capability": [7, 5]}, "cpu": {"features": []}}, {"float32", "float16", "int8"}),
+        ({"gpu": {"compute_capability": [8, 0]}, "cpu": {"features": []}}, {"float32", "tf32", "float16", "bfloat16", "int8"}),
+    ],
+    ids=["old CPU", "CPU with VNNI", "CPU with bf16", "CPU with fp16", "CPU with both", "old Arm", "Arm with fp16",
+         "Arm with bf16", "Arm with dot products", "new Arm", "Maxwell on a new CPU", "Pascal", "Turing", "Ampere"],
+)
+def test_native_support_follows_from_the_hardware(environment: dict, native: set[str]) -> None:
+    assert {precision for precision in PRECISIONS if native_support(precision, environment) == "native"} == native
+
+
+@pytest.mark.parametrize(("features", "support"), [(["avx2"], "without VNNI"), (["avx512_vnni"], "native")])
+def test_eight_bits_without_instructions_for_them_are_named_so(features: list[str], support: str) -> None:
+    assert native_support("int8", {"gpu": None, "cpu": {"features": features}}) == support
+    assert native_support("float16", {"gpu": None, "cpu": {"features": features}}) == "emulated"
+
+
+# ---- the list
+
+
+def test_engines_are_listed_by_their_names() -> None:
+    assert [engine.name for engine in ENGINES.values()] == list(ENGINES)
+
+
+def test_every_engine_has_its_color_in_the_figures() -> None:
+    assert list(ENGINES) == style.ENGINES

@@ -1,0 +1,138 @@
+"""What engines make of a model is made once for each model, machine and version of the code, and never half."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Refused
+from helpers import export_all, tiny_network
+from onnxruntime import quantization
+
+from cifar_lib import data
+from cifar_lib.engines import ENGINES, base, export
+from cifar_lib.engines.base import Setup, prepared_folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_all(tiny_network(), tmp_path_factory.mktemp("exported"))
+
+
+# ---- the folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the clone."""
+    monkeypatch.setattr(base, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_the_same_model_has_the_same_folder_wherever_it_lies(root: Path, exported: Path) -> None:
+    copy = root / "copy"
+    copy.mkdir()
+    shutil.copy(exported / "model.pt", copy)
+    folder = prepared_folder(exported)
+    assert folder.is_dir() and folder.parent == root / "build" / "prepared"
+    (folder / "a file").touch()
+    assert prepared_folder(copy) == folder
+    assert [path.name for path in folder.iterdir()] == ["a file"]
+
+
+def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
+    network = tiny_network()
+    with torch.no_grad():
+        network.linear.weight[0, 0] += 1
+    export.torchscript(network, root / "model.pt")
+    assert prepared_folder(root) != prepared_folder(exported)
+
+
+@pytest.mark.parametrize("changed", ["code", "hardware", "torch", "onnx"])
+def test_other_code_hardware_or_library_has_another_folder(
+    changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, version = prepared_folder(exported), base.metadata.version
+    if changed == "code":
+        sources = shutil.copytree(Path(base.__file__).parent, root / "engines")
+        monkeypatch.setattr(base, "__file__", str(sources / "base.py"))
+        assert prepared_folder(exported) == before  # the place of the code does not matter
+        with (sources / "quantise.py").open("a") as source:
+            source.write("# changed")
+    elif changed == "hardware":
+        monkeypatch.setattr(base, "hardware", lambda device: "another processor")
+    else:
+        monkeypatch.setattr(base.metadata, "version", lambda name: "0.1" if name == changed else version(name))
+    assert prepared_folder(exported) != before
+
+
+def test_without_a_model_there_is_no_folder(root: Path, refused: Refused) -> None:
+    with refused(str(root / "model.pt"), "2_export"):
+        prepared_folder(root)
+    assert list(root.iterdir()) == []
+
+
+# ---- what is in it
+
+
+Fake = Callable[[Path], None]
+
+
+@pytest.fixture(params=["aotinductor", "onnxruntime"])
+def compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, Callable[[Fake], None]]:
+    """An engine, its precision, and what sets a function in the place of its compiler; the function gets the file to write."""
+    name = request.param
+    images = data.Split(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), {})
+    monkeypatch.setattr(data, "load", lambda part: images)
+
+    def replace_by(fake: Fake) -> None:
+        def package(program: torch.export.ExportedProgram, package_path: str, inductor_configs: dict) -> str:
+            fake(Path(package_path))
+            return package_path
+
+        if name == "aotinductor":
+            monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", package)
+        else:
+            monkeypatch.setattr(quantization, "quantize_static", lambda model, path, *_, **__: fake(Path(path)))
+
+    return name, {"aotinductor": "float32", "onnxruntime": "int8"}[name], replace_by
+
+
+def test_what_is_prepared_is_made_once(
+    compiler: tuple[str, str, Callable[[Fake], None]], exported: Path, tmp_path: Path
+) -> None:
+    name, precision, replace_by = compiler
+    setup, made = Setup(exported, tmp_path, precision), []
+    replace_by(lambda path: made.append(path) or path.write_bytes(b"compiled"))
+    for _ in range(2):
+        ENGINES[name].prepare(setup)
+    assert len(made) == 1
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"compiled"]
+    assert ENGINES[name].model_file(setup).is_file()
+
+
+def test_a_compilation_that_fails_leaves_nothing_half_made(
+    compiler: tuple[str, str, Callable[[Fake], None]], exported: Path, tmp_path: Path, refused: Refused
+) -> None:
+    name, precision, replace_by = compiler
+    setup = Setup(exported, tmp_path, precision)
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("the compiler was killed")
+
+    replace_by(fail)
+    with refused("the compiler was killed"):
+        ENGINES[name].prepare(setup)
+    assert list(tmp_path.iterdir()) == []
+    replace_by(lambda path: path.write_bytes(b"compiled"))
+    ENGINES[name].prepare(setup)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"compiled"]
+
+
+def test_every_device_precision_batch_and_number_of_threads_is_compiled_for_itself(exported: Path, tmp_path: Path) -> None:
+    setups = [Setup(exported, tmp_path, *options) for options in (
+        ("float32", "cpu", 1, 1), ("bfloat16", "cpu", 1, 1), ("float32", "cuda", 1, 1), ("float32", "cpu", 2, 1),
+        ("float32", "cpu", 1, 2))]
+    assert len({ENGINES["aotinductor"].model_file(setup) for setup in setups}) == len(setups)

@@ -1,0 +1,136 @@
+"""The notebooks in JupyterLab, as `make lab` starts it: running and saving them changes nothing for any other command.
+
+Needs Debian's chromium.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from browsing import chromium
+from clones import MakeReport, clone, commit, edit_parameters, environment, git, measure_ceilings_briefly, use_stand_in_data
+from playwright.sync_api import Page
+
+SMALL = {"images": 100, "warmup": 5, "threads": 1}
+TRAINED = {"epochs": 1, "width": 4, "train_images": 256}
+DEFAULTS = {
+    "1_train": {**TRAINED, "test_images": 100},
+    "2_export": {"test_images": 200},
+    "3_latency": {**SMALL, "engines": ["torchscript"], "loadgen_rounds": 3},
+    "4_half_precision": {**SMALL, "engines": ["onnxruntime"], "precisions": ["float32"], "test_images": 100,
+                         "largest_batch": 1},
+    "6_report": {},
+    "ablation": {**TRAINED, "parts": ["muon"], "held_out": 100},
+}
+SERVER = {"ServerApp": {"open_browser": False, "ip": "127.0.0.1", "port": 0}, "IdentityProvider": {"token": ""}}
+PATIENCE = 180_000  # ms, for one notebook
+
+
+@contextmanager
+def jupyterlab(root: Path, private: Path) -> Iterator[str]:
+    """The address of what `make lab` starts in the copy at `root`, with settings of its own in `private`."""
+    folders = {name: private / name for name in ("config", "data", "runtime", "ipython", "tmp")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    (folders["config"] / "jupyter_server_config.json").write_text(json.dumps(SERVER))
+    log = private / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            ["make", "lab"], cwd=root, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            env=environment(root, JUPYTER_CONFIG_DIR=str(folders["config"]), JUPYTER_DATA_DIR=str(folders["data"]),
+                            JUPYTER_RUNTIME_DIR=str(folders["runtime"]), IPYTHONDIR=str(folders["ipython"]),
+                            TMPDIR=str(folders["tmp"])),  # nobody's measurement need wait for these
+        )
+    server: dict = {}
+    try:
+        deadline = time.monotonic() + 120
+        while "is running at" not in log.read_text():  # from then on it listens
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        described, = folders["runtime"].glob("jpserver-*.json")
+        server = json.loads(described.read_text())
+        yield server["url"]
+    finally:
+        if server:
+            os.kill(server["pid"], signal.SIGTERM)  # it ends its kernels, too
+        else:
+            process.terminate()
+        process.wait(timeout=60)
+
+
+def choose(page: Page, menu: str, item: str) -> None:
+    page.locator(".lm-MenuBar-item").get_by_text(menu, exact=True).click()
+    page.locator(".lm-Menu-item").get_by_text(item, exact=True).click()
+
+
+def run_all_and_save(page: Page, url: str, notebook: Path) -> list[dict]:
+    """The code cells of the notebook's file after Run All Cells and Save Notebook."""
+    page.goto(f"{url}lab/tree/{notebook.name}?reset")
+    idle = page.locator("#jp-main-statusbar").get_by_text("| Idle")  # as the notebook's kernel is once it is there
+    idle.wait_for()
+    choose(page, "Run", "Run All Cells")
+    deadline = time.monotonic() + PATIENCE / 1000
+    while True:
+        idle.wait_for(timeout=PATIENCE)
+        with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url) as answer:
+            choose(page, "File", "Save Notebook")
+        assert answer.value.ok
+        cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+        failed = any(output["output_type"] == "error" for cell in cells for output in cell["outputs"])
+        if failed or all(cell["execution_count"] for cell in cells) or time.monotonic() > deadline:
+            choose(page, "Kernel", "Shut Down Kernel")
+            return cells
+        page.wait_for_timeout(200)  # between two cells, a kernel is idle too
+
+
+def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = clone(tmp_path / "clone")
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
+    assert [path.stem for path in notebooks] == sorted(DEFAULTS)
+    for path in notebooks:
+        edit_parameters(path, **DEFAULTS[path.stem])
+    measure_ceilings_briefly(root)
+    commit(root)
+    use_stand_in_data(root, monkeypatch)
+    make_report = MakeReport(root)
+    steps, process = make_report("RUN=done")
+    assert process.returncode == 0 and len(steps) == 5, process.stderr
+
+    with chromium() as browser, jupyterlab(root, tmp_path / "jupyter") as url:
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        for path in notebooks:
+            cells = run_all_and_save(page, url, path)
+            outputs = [output for cell in cells for output in cell["outputs"]]
+            assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == [], path.stem
+            assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)], path.stem
+            assert outputs
+            assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []  # nothing is asked or announced
+    assert len(asked) > 100
+    assert {urlsplit(address).hostname for address in asked if not address.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+
+    trainings = json.loads((root / "results" / "lab" / "ablation" / "record.json").read_text())["measurements"]["trainings"]
+    assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("original", [])]
+    assert len({row["accuracy"] for row in trainings}) > 1  # different trainings, not one thrice
+    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", "done", "epyc", "lab", "shipped"]
+
+    changed = [line[3:] for line in git(root, "status", "--porcelain").splitlines()]
+    assert changed == [f"notebooks/{path.name}" for path in notebooks]  # they hold outputs now, and nothing else is another
+    steps, process = make_report("RUN=done")
+    assert process.returncode == 0, process.stderr
+    assert steps == []
+    for command, said in (
+        (["-c", "from cifar_lib.records import code; print(code.uncommitted())"], "[]\n"),
+        (["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/notebook/test_notebooks.py", "-k", "committed"],
+         f"{len(notebooks)} passed"),
+    ):
+        process = subprocess.run([sys.executable, *command], cwd=root, env=environment(root), capture_output=True, text=True)
+        assert process.returncode == 0 and said in process.stdout, process.stdout + process.stderr

@@ -1,0 +1,141 @@
+"""The notebooks as people meet them: clean in git, self-describing, strict about parameters, and whole as a line."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from clones import clone, environment, measure_ceilings_briefly, use_stand_in_data
+from conftest import Refused
+from papermill.translators import PythonTranslator
+
+from cifar_lib import ROOT, InputError
+from cifar_lib.analysis import rules
+from cifar_lib.records import code
+from cifar_lib.training.recipes import RECIPES
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMITTED = code.git("ls-files", "notebooks").splitlines()
+RUN = "by-hand"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> nbformat.NotebookNode:
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def run_papermill(name: str, folder: Path, *parameters: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
+    """Run a notebook by hand from a strange folder; parameters are name=value, the value being YAML."""
+    arguments = [argument for parameter in parameters for argument in ("-y", parameter.replace("=", ": "))]
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", "--no-progress-bar", str(root / "notebooks" / f"{name}.ipynb"), f"{name}.ipynb",
+         *arguments],
+        cwd=folder, env={**os.environ, **environ}, capture_output=True, text=True,
+    )
+
+
+@pytest.mark.skipif(not COMMITTED, reason="asks git what is committed")
+@pytest.mark.parametrize("path", COMMITTED)
+def test_committed_notebooks_have_no_outputs(path: str) -> None:
+    """As git's index has them: one that was run and saved, as JupyterLab does, is no mistake yet."""
+    for cell in code_cells(nbformat.reads(code.git("show", f":{path}"), as_version=4)):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+def test_the_check_follows_the_parameters_and_accepts_the_defaults(notebook: nbformat.NotebookNode) -> None:
+    parameters, check, *rest = code_cells(notebook)
+    assert "parameters" in parameters.metadata.tags
+    assert not any("parameters" in cell.metadata.get("tags", []) for cell in rest)
+    namespace: dict[str, object] = {}
+    exec(parameters.source, namespace)
+    exec(check.source, namespace)
+    assert set(namespace["parameters"]) == set(namespace["__annotations__"])
+
+
+def test_every_number_has_a_range_and_the_range_is_checked(notebook: nbformat.NotebookNode) -> None:
+    parameters, check, *_ = code_cells(notebook)
+    defaults: dict[str, object] = {}
+    exec(parameters.source, defaults)
+    for name in [name for name, kind in defaults["__annotations__"].items() if kind is int]:
+        with pytest.raises(InputError, match=f"^{name} must be between"):
+            exec(check.source, {**defaults, name: -1})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_lists_every_parameter_with_type_and_meaning(path: Path) -> None:
+    namespace: dict[str, object] = {}
+    exec(code_cells(nbformat.read(path, as_version=4))[0].source, namespace)
+    listed = papermill.inspect_notebook(path)
+    assert set(listed) == set(namespace["__annotations__"])
+    for name, entry in listed.items():
+        assert entry["inferred_type_name"] == namespace["__annotations__"][name].__name__
+        assert "(" in entry["help"], f"{name}: the help names no range or choice"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "sentence"),
+    [
+        ("1_train", {"epohcs": 3}, "unknown parameter epohcs: did you mean epochs?"),
+        ("1_train", {"epochs": 0}, "epochs must be between 1 and 1,000, not 0."),
+        ("3_latency", {"device": "tpu"}, "device must be one of 'auto', 'cpu', 'cuda', not 'tpu'."),
+        ("6_report", {"run": "nowhere"}, "there is no run 'nowhere' under results/"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_in_one_sentence(
+    name: str, parameter: dict[str, object], sentence: str, refused: Refused
+) -> None:
+    before = sorted((ROOT / "results").rglob("record.json"))
+    first, *others = [cell.source for cell in code_cells(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))]
+    namespace: dict[str, object] = {"In": [""]}  # as IPython keeps what was run
+    with refused(sentence):
+        for cell in [first, PythonTranslator.codify(parameter), *others[:2]]:  # the check, and what follows from it at once
+            namespace["In"].append(cell)
+            exec(cell, namespace)
+    assert sorted((ROOT / "results").rglob("record.json")) == before
+
+
+def test_papermill_stops_at_a_wrong_parameter_with_one_sentence(tmp_path: Path) -> None:
+    before = sorted((ROOT / "results").rglob("record.json"))
+    process = run_papermill("1_train", tmp_path, "epohcs=3")
+    assert process.returncode != 0
+    assert process.stderr.strip().splitlines()[-1] == "InputError: unknown parameter epohcs: did you mean epochs?"
+    assert sorted((ROOT / "results").rglob("record.json")) == before
+
+
+def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, elsewhere = clone(tmp_path / "clone"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    use_stand_in_data(root, monkeypatch)
+    measure_ceilings_briefly(root)
+    for name, *parameters in (
+        ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
+        ("2_export", f"weights_from={RUN}", "test_images=200"),
+        ("3_latency", "images=100", "warmup=5", "threads=1", "engines=[torchscript-cpp]"),
+        ("4_half_precision", "images=100", "warmup=5", "test_images=100", "largest_batch=2", "threads=1",
+         "engines=[onnxruntime]", "precisions=[float32,int8]"),
+        ("6_report",),
+    ):
+        process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
+                                **environment(root, TMPDIR=str(tmp_path)))  # nobody's measurement need wait for this one
+        assert process.returncode == 0, process.stderr[-2000:]
+        assert "Stand-in data" in (elsewhere / f"{name}.ipynb").read_text()
+    folder = root / "results" / RUN
+    verdicts = {row["id"]: row["verdict"] for row in json.loads((folder / "verdicts.json").read_text())["verdicts"]}
+    assert {verdicts[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {rules.NOT_RUN}
+    assert verdicts["network-size"] == rules.NOT_REPRODUCED  # it has width 4
+    training = json.loads((folder / "train" / "seed0" / "record.json").read_text())
+    assert training["measurements"]["recipe"] == asdict(RECIPES["fast"])
+    assert json.loads((folder / "latency" / "record.json").read_text())["data"]["dataset"] == "stand-in"
+    assert sorted(path.name for path in elsewhere.iterdir()) == [
+        f"{name}.ipynb" for name in ("1_train", "2_export", "3_latency", "4_half_precision", "6_report")]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "shipped"]

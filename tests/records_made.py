@@ -1,0 +1,151 @@
+"""A real record of each step, made once for all tests by the code cells of the notebooks, so that a changed schema shows.
+
+The data are the stand-in, the network is tiny, and every job is measured in the process that makes the records: their
+numbers mean nothing. A test that is about numbers starts from such a record and changes them.
+
+    python tests/records_made.py FOLDER     # writes FOLDER/results/lab/<step>/record.json
+"""
+
+import copy
+import gc
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from filelock import FileLock
+
+from cifar_lib import ROOT, records
+
+RUN = "lab"
+STEPS = ["train/seed0", "export", "latency", "half_precision", "ablation"]
+PARAMETERS = {
+    "1_train": {"width": 2, "epochs": 2, "train_images": 300, "test_images": 100, "mixed_precision": "off"},
+    "2_export": {"weights_from": RUN, "test_images": 100},
+    "3_latency": {"engines": ["eager", "torchscript"], "images": 100, "warmup": 20, "loadgen_rounds": 3, "threads": 1},
+    "4_half_precision": {"engines": ["torchscript", "onnxruntime"], "precisions": ["float32", "float16", "int8"], "images": 100,
+                         "warmup": 10, "test_images": 200, "largest_batch": 2, "threads": 1},
+    "ablation": {"parts": ["dirac"], "width": 2, "epochs": 1, "train_images": 100, "held_out": 100},
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """The records, in a folder that stands in the place of the clone."""
+
+    root: Path
+
+    def folder(self, step: str) -> Path:
+        return self.root / "results" / RUN / step
+
+    def record(self, step: str) -> dict:
+        """A copy of the record that a test may change."""
+        return records.read(self.folder(step))
+
+    def series(self, step: str) -> dict[str, np.ndarray]:
+        record = self.record(step)
+        return {name: records.read_series(self.folder(step), record, name) for name in record["series"]}
+
+
+def make(folder: Path) -> Made:
+    """The records in `folder`, made by the first process that asks, while the others wait."""
+    with FileLock(folder / "records-made.lock"):
+        made, log = folder / "records-made", folder / "records-made.log"
+        if not made.is_dir():
+            unfinished = folder / "records-unfinished"
+            with log.open("w") as output:  # a process of its own: the notebooks set threads, flags and more
+                code = subprocess.run([sys.executable, __file__, unfinished], stdout=output, stderr=subprocess.STDOUT,
+                                      env={**os.environ, "PYTHONPATH": str(ROOT), "CIFAR10_DIR": "stand-in"}).returncode
+            assert code == 0, log.read_text()[-3000:]
+            unfinished.rename(made)
+    return Made(made)
+
+
+def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
+    """A row of `engines` or `precisions` as if its runs had taken `ns` (runs×images), on a machine that nobody disturbs.
+
+    `changes` are of the row: another engine, say.
+    """
+    from cifar_lib.benchmark.latency import LatencyJob, row_of  # here: conftest.py imports this file before PyTorch may be
+    from cifar_lib.benchmark.rounds import Outcome
+
+    row = copy.deepcopy({**row, **changes})
+    job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
+    of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
+    results = [{**of_images, "ns": run, "load_ns": 2_000_000_000, "involuntary_switches": 1, "steal_share": 0.0, "mhz": [2000]}
+               for run in ns]
+    new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
+    return row | {name: new[name] for name in ("images", "series", "accuracy", "largest_logit_error", "runs")}
+
+
+def row_named(rows: Sequence[Mapping], **named: object) -> dict:
+    """A copy of the first row of these that ran and has these names: engine="eager", say."""
+    found = next(row for row in rows if "reason" not in row and named.items() <= row.items())
+    return copy.deepcopy(dict(found))
+
+
+def run_notebook(name: str, parameters: Mapping[str, object]) -> None:
+    """Run a notebook's code cells, up to the one that writes the record, with `parameters` in place of the defaults."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for cell in json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            exec(compile(source, name, "exec"), namespace)
+            if "parameters" in cell["metadata"].get("tags", []):
+                namespace.update(parameters)
+            if "step.write(" in source:
+                return
+    raise ValueError(f"{name} writes no record.")
+
+
+def main(folder: Path) -> None:
+    import matplotlib.pyplot as plt
+    from IPython.core.interactiveshell import InteractiveShell
+    from matplotlib.figure import Figure
+
+    from cifar_lib.benchmark import batches, loadgen, machine, process, roofline, rounds
+    from cifar_lib.engines import base
+    from cifar_lib.records import cifar10
+    from cifar_lib.records.environment import clock_mhz
+    from cifar_lib.report import style, training
+
+    def run_in_this_process(job: process.Job, setup: base.Setup) -> dict[str, np.ndarray]:
+        """What a fresh process does, without the two seconds in which it imports PyTorch."""
+        gc.freeze()  # the timer collects garbage before each run, which takes long where so much is imported
+        before, output = process.psutil.cpu_times(), io.BytesIO()
+        np.savez(output, **job.measure(setup))
+        output.seek(0)
+        return {**dict(np.load(output)), "steal_share": process.steal_share(before), "mhz": clock_mhz()}
+
+    def execute_notebook(path: Path, output: Path, parameters: Mapping[str, object], **_: object) -> None:
+        run_notebook(path.stem, {**PARAMETERS["1_train"], **parameters})
+
+    def undrawn(figure: Figure, *words: object) -> style.Picture:
+        """A picture that nobody will look at, of which drawing would take most of the time."""
+        plt.close(figure)
+        return style.Picture("undrawn", "", "<svg></svg>", "", "")
+
+    InteractiveShell.instance()  # or `display` returns nothing that can be updated
+    records.ROOT = base.ROOT = folder
+    cifar10.read = cache(cifar10.read)  # every job reads and checks the images again
+    rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
+    sys.modules["papermill"] = SimpleNamespace(execute_notebook=execute_notebook)  # an ablation runs each training by it
+    training.picture = undrawn
+    machine.LOCK = folder / "measurement.lock"  # nothing is compared here, so nobody need wait
+    machine.busy_share = partial(machine.busy_share, 0.1)
+    batches.SECONDS = roofline.SECONDS = 0.005
+    roofline.MATRICES, roofline.CONVOLVED, roofline.COPIES = [64], [1], [2**14, 2**16]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, parameters in PARAMETERS.items():
+        run_notebook(name, {"run": RUN, "device": "cpu", **parameters})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

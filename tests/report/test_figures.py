@@ -1,0 +1,300 @@
+"""The findings that figures and sentences state follow from the numbers."""
+
+import re
+from collections.abc import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from records_made import Made
+
+from cifar_lib import ROOT, records
+from cifar_lib.data import CLASSES
+from cifar_lib.report import ablation, export, training
+from cifar_lib.report.style import label_ends, picture, plain_log_ticks
+
+Trained = Callable[..., dict]
+Ablated = Callable[..., dict]
+
+
+@pytest.fixture
+def trained(made: Made) -> Trained:
+    """`trained(accuracy)` is the real record as if its accuracy had risen by a point an epoch; an epoch takes half an hour."""
+
+    def record(accuracy: float = 94.0, seed: int = 0, epochs: int = 2, pflop: float = 0.5, **parameters: object) -> dict:
+        real = made.record("train/seed0")
+        measured = {"accuracy": accuracy, "test_images": 10_000, "train_images": 50_000, "pflop": pflop,
+                    "images_per_second": 200.0}
+        rows = [{**real["measurements"]["epochs"][0], "epoch": number, "loss": 1 / number,
+                 "accuracy": accuracy - epochs + number, "train_seconds": 1800.0} for number in range(1, epochs + 1)]
+        parameters = {"width": 40, "seed": seed, "epochs": epochs, **parameters}
+        assert set(measured) < set(real["measurements"]) and set(parameters) < set(real["parameters"])
+        real["measurements"] |= {**measured, "epochs": rows}
+        real["parameters"] |= parameters
+        real["environment"] |= {"hardware": "a processor"}
+        real["data"] |= {"dataset": "CIFAR-10"}
+        return real | {"made": "2026-01-02T03:04:05+00:00"}
+
+    return record
+
+
+@pytest.fixture
+def ablated(made: Made) -> Ablated:
+    """`ablated(accuracies)` is the real record with the accuracies of seeds 0, 1, … without each part; "" leaves out none."""
+
+    def record(accuracies: dict[str, tuple[float, ...]]) -> dict:
+        real = made.record("ablation")
+        parameters = {"seeds": 2, "epochs": 2, "train_images": 2000, "width": 20, "held_out": 1000}
+        assert set(parameters) < set(real["parameters"])
+        real["parameters"] |= parameters
+        row = real["measurements"]["trainings"][0]
+        real["measurements"]["trainings"] = [
+            {**row, "recipe": "original" if part == "original" else "fast",
+             "without": [part] if part not in ("", "original") else [], "seed": seed, "accuracy": accuracy,
+             "images_per_second": 150.0 if part == "averaging" else 200.0}
+            for part, values in accuracies.items() for seed, accuracy in enumerate(values)]
+        return real
+
+    return record
+
+
+# ---- what all share
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_labels_beside_the_ends_of_lines_keep_their_order_and_stay_apart(scale: str) -> None:
+    figure, axis = plt.subplots()
+    for end in (9.99, 1.0, 10.0, 9.98, 1.001):
+        axis.plot([1, 2], [5, end], label=f"to {end}")
+    axis.plot([1, 2], [2, 2])
+    axis.set_yscale(scale)
+    label_ends(axis)
+    heights = {label.get_text(): label.xyann[1] for label in axis.texts}
+    plt.close(figure)
+    assert sorted(heights, key=heights.get) == ["to 1.0", "to 1.001", "to 9.98", "to 9.99", "to 10.0"]
+    assert min(np.diff(sorted(heights.values()))) > 0.04
+    assert heights["to 1.0"] < 0.2 and max(heights.values()) <= 1
+
+
+def test_a_long_title_is_not_cut() -> None:
+    figure, _ = plt.subplots()
+    picture(figure, "long", "long " * 30, "", "")
+    figure.draw_without_rendering()
+    [title] = figure.texts
+    assert 0.8 * figure.bbox.x1 < title.get_window_extent().x1 < figure.bbox.x1
+
+
+def test_a_title_is_drawn_in_the_file_and_text_on_the_page() -> None:
+    drawn = picture(plt.figure(), "one", "A finding", "", "")
+    assert '<g id="title">' in drawn.svg and "<!-- A finding -->" in drawn.svg
+    shown = drawn._repr_html_()
+    assert '<g id="one-title" display="none">' in shown and "<strong>A finding</strong>" in shown
+
+
+# ---- training
+
+
+def test_curves_show_the_last_epoch_not_the_best(trained: Trained) -> None:
+    record = trained(94.0)
+    record["measurements"]["epochs"][0]["accuracy"] = 99.0
+    assert training.curves([record]).title == "Right on 94.00% of the test images after epoch 2"
+
+
+def test_a_real_training_is_drawn_and_said_in_words(made: Made) -> None:
+    record = made.record("train/seed0")
+    measured, matrix = record["measurements"], np.array(record["measurements"]["confusion"])
+    row = training.table([record], ["measured in this run"]).iloc[0]
+    assert row["accuracy (%)"].startswith(f"{measured['accuracy']:.2f} (") and row["scored on"] == "100 test images"
+    assert matrix.sum() == 100 and matrix.trace() == measured["accuracy"]
+    for drawn in (training.curves([record]), training.seeds([record]), training.confusion(matrix, CLASSES),
+                  training.class_accuracy(matrix, CLASSES)):
+        assert drawn.alternative
+
+
+def test_curves_of_a_training_under_way_leave_room_for_the_epochs_to_come(trained: Trained) -> None:
+    record = trained(80.0, epochs=10)
+    del record["measurements"]["epochs"][3:], record["measurements"]["accuracy"]
+    picture = training.curves([record])
+    assert "73.00% of the test images after epoch 3" in picture.title and "<!-- 10 -->" in picture.svg
+    assert "after epoch 3 of 10" in picture.alternative
+
+
+def test_curves_say_what_was_scored(trained: Trained) -> None:
+    record = trained()
+    record["measurements"]["scored_on"] = "held-out training images"
+    assert "held-out training images" in training.curves([record]).alternative
+
+
+def test_the_table_of_trainings_gives_time_and_interval_and_names_what_was_left_out(trained: Trained) -> None:
+    row = training.table([trained(94.0, without=["muon", "dirac"])], ["measured in this run"]).iloc[0]
+    assert row["minutes"] == 60
+    assert row["accuracy (%)"] == "94.00 (93.52 to 94.45)"  # Wilson's
+    assert row["recipe"] == "fast without muon, dirac"
+    assert row["evidence"] == "measured in this run, 2026-01-02"
+    assert training.table([trained()], ["recorded earlier"]).iloc[0]["recipe"] == "fast"
+
+
+def test_seeds_are_compared_with_what_one_model_can_tell(trained: Trained) -> None:
+    picture = training.seeds([trained(94.5, seed=1), trained(94.2, seed=0)])
+    assert "2 seeds end 0.30 points apart; each is known to ±0.46" in picture.title
+    assert picture.alternative.endswith("0 94.20% and 1 94.50%")
+    assert "One seed ends at 94.20%" in training.seeds([trained(94.2)]).title
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [("data", {"dataset": "stand-in"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
+)
+def test_only_what_was_scored_on_the_test_images_is_set_against_the_originals_runs(
+    trained: Trained, part: str, other: dict
+) -> None:
+    assert "<!-- the original's five runs -->" in training.seeds([trained()]).svg
+    record = trained()
+    record[part] |= other
+    assert "the original's five runs" not in training.seeds([record]).svg
+
+
+MATRIX = np.array([[8, 2, 0], [0, 10, 0], [3, 0, 2]])
+
+
+def test_confusion_names_the_most_frequent_mistake() -> None:
+    assert "Ship is taken for cat most often: 3 of 5" in training.confusion(MATRIX, ["cat", "dog", "ship"]).title
+
+
+def test_confusion_without_mistakes_says_so() -> None:
+    assert "No image is taken for one of another class" in training.confusion(10 * np.eye(3, dtype=int), ["a", "b", "c"]).title
+
+
+def test_class_accuracy_names_the_hardest_class_and_leaves_out_those_without_images() -> None:
+    picture = training.class_accuracy(MATRIX, ["cat", "dog", "ship"])
+    assert "Ship has the lowest accuracy here, 40.0%" in picture.title
+    assert picture.alternative == "Accuracy: ship 40.0%, cat 80.0% and dog 100.0%"
+    empty = MATRIX * [[1], [1], [0]]
+    assert training.class_accuracy(empty, ["cat", "dog", "ship"]).alternative == "Accuracy: cat 80.0% and dog 100.0%"
+
+
+def test_mistakes_are_the_surest_first_and_only_mistakes() -> None:
+    images, labels = np.zeros((4, 3, 32, 32), np.uint8), np.array([0, 1, 2, 3])
+    logits = np.zeros((4, 10))
+    logits[0, 0] = 9.0  # right, and surest of all
+    logits[1, 5], logits[2, 6], logits[3, 7] = 1.0, 5.0, 3.0
+    picture = training.mistakes(images, labels, logits, CLASSES, count=2)
+    assert "3 of 4 are wrong" in picture.title
+    assert picture.alternative == "Photos taken for another class: bird for frog, cat for horse."
+
+
+def test_a_network_without_mistakes_has_none_to_show() -> None:
+    images, labels = np.zeros((2, 3, 32, 32), np.uint8), np.array([0, 1])
+    assert "0 of 2 are wrong" in training.mistakes(images, labels, np.eye(10)[:2], CLASSES).title
+
+
+# ---- what each part brings
+
+ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "averaging": (80.5, 82.0),
+            "original": (60.0, 60.0)}
+
+
+def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first(ablated: Ablated) -> None:
+    table = ablation.table(ablated(ABLATION)).set_index("trained with")
+    assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac",
+                                 "without averaging"]
+    assert list(table.loc["without muon"]) == ["71.50", 200, "-9.50", "-10.00", "-9.00"]
+    assert list(table.loc["without dirac"]) == ["81.00", 200, "+0.00", "-0.50", "+0.50"]
+    assert list(table.loc["without averaging"]) == ["81.25", 150, "+0.25", "+0.50", "+0.00"]
+
+
+def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured(ablated: Ablated) -> None:
+    picture = ablation.effects(ablated(ABLATION))
+    assert "Trained without muon, accuracy changes by -9.5 points" in picture.title
+    assert "2 trainings each, of 2 epochs on 2,000 images" in picture.caption
+
+
+def test_the_picture_of_an_ablation_names_no_part_where_luck_explains_the_differences(ablated: Ablated) -> None:
+    noisy = ABLATION | {"muon": (79.0, 83.0)}
+    assert "No part stands out" in ablation.effects(ablated(noisy)).title
+    single = {part: values[:1] for part, values in ABLATION.items()}
+    assert "One seed does not tell" in ablation.effects(ablated(single)).title
+
+
+def test_a_real_ablation_is_drawn_and_has_a_row_for_each_training(made: Made) -> None:
+    record = made.record("ablation")
+    assert set(ablation.table(record)["trained with"]) == {"the fast recipe", "without dirac", "the original's recipe"}
+    assert "One seed does not tell" in ablation.effects(record).title
+
+
+# ---- photos and rates
+
+
+def test_photos_have_a_row_for_each_kind_and_a_name_over_each_column() -> None:
+    photos = np.zeros((2, 3, 32, 32), np.uint8)
+    drawn = training.photos({"as they are": photos, "augmented": photos}, ["cat", "dog"])
+    assert drawn.alternative == "2 rows of 2 photos: cat, dog; rows are as they are, augmented."
+    assert "<!-- cat -->" in drawn.svg and "<!-- dog -->" in drawn.svg
+
+
+def test_the_schedule_says_where_the_rate_is_highest_and_how_it_ends() -> None:
+    drawn = training.schedule([0.5, 1.0, 0.5, 0.1], epochs=2)
+    assert drawn.title == "The learning rate is highest after 1.0 epochs and ends at 10.0% of that"
+    assert drawn.numbers["share of the highest"].tolist() == [1.0, 0.1]
+
+
+# ---- sentences
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(0.0, "logits are identical."), (2.34e-7, "logits differ by at most 2e-07 of the largest (b).")]
+)
+def test_export_says_how_far_logits_differ(error: float, words: str) -> None:
+    formats = {"a": {"relative_error": error / 2, "changed_predictions": 0, "images": 10_000},
+               "b": {"relative_error": error, "changed_predictions": 1, "images": 1_000}}
+    sentence = export.sentence({"formats": formats})
+    assert sentence == f"Changed predictions: 0 of 10,000 in a and 1 of 1,000 in b; {words}"
+
+
+def test_the_export_of_a_real_record_has_a_row_for_each_file(made: Made) -> None:
+    measured = made.record("export")["measurements"]
+    assert list(export.table(measured)["file"]) == ["model.pt", "model.pt2", "model.onnx"]
+    assert export.sentence(measured).startswith("Changed predictions: 0 of 100 in model.pt, 0 of 100 in model.pt2 and 0 of 100")
+
+
+HOURS = re.compile(r"full, ([\d.]+) PFLOP\), takes about ([\d.]+) hours")
+
+
+def test_the_originals_protocol_is_timed_by_the_largest_training_on_the_same_hardware(trained: Trained) -> None:
+    elsewhere = trained(pflop=5.0)
+    elsewhere["environment"]["hardware"] = "a GPU"
+    trainings = [trained(pflop=0.001), trained(pflop=1.0), trained(pflop=2.0, width=20), elsewhere]  # each takes an hour
+    pflop, hours = map(float, HOURS.search(training.protocol_sentence(trainings, "a processor")).groups())
+    assert pflop == hours == 5 * 150 / 2  # five trainings of 150 epochs in place of two epochs of a PFLOP
+    assert training.protocol_sentence(trainings, "another") == ""
+
+
+def test_the_originals_protocol_takes_as_many_operations_as_the_shipped_training_shows() -> None:
+    shipped = records.read(ROOT / "results/shipped/train/seed0")
+    pflop, _ = HOURS.search(training.protocol_sentence([shipped], shipped["environment"]["hardware"])).groups()
+    assert float(pflop) == pytest.approx(5 * 6.7, abs=0.3)  # the original's training is 6.7 PFLOP
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(134, 5400, [200, 500, 1000, 2000, 5000]), (1400, 9000, [1500, 2000, 3000, 5000, 7000]),
+     (0.2, 3.2, [0.2, 0.5, 1, 2]), (4310, 6900, [5000, 6000])],
+)
+def test_a_narrow_logarithmic_axis_has_more_ticks(low: float, high: float, ticks: list[float]) -> None:
+    _, axis = plt.subplots()
+    plain_log_ticks(axis, low, high)
+    assert axis.xaxis.get_major_locator()() == pytest.approx(ticks)
+    assert axis.xaxis.get_major_formatter()(1500) == "1,500" and axis.xaxis.get_major_formatter()(1.5) == "1.5"
+    plt.close()
+
+
+def test_axes_tell_where_they_lie_and_what_they_span() -> None:
+    drawn, axis = plt.subplots(figsize=(8, 4), constrained_layout=True)
+    axis.set(xscale="log", xlim=(10, 1000), xlabel="time (µs, logarithmic)", ylim=(-1, 3), ylabel="images (logarithmic)")
+    point = [100.0, 2.0]
+    place = picture(drawn, "figure", "A title", "", "", readable=[axis]).readable[0]
+    across, up = drawn.transFigure.inverted().transform(axis.transData.transform(point))
+    assert place["left"] + 0.5 * (place["right"] - place["left"]) == pytest.approx(across)  # half of two decades
+    assert place["bottom"] - 0.75 * (place["bottom"] - place["top"]) == pytest.approx(1 - up)
+    assert place["x"] == {"label": "time (µs)", "low": 10, "high": 1000, "logarithmic": True}
+    assert place["y"] == {"label": "images", "low": -1, "high": 3, "logarithmic": False}

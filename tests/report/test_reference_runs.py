@@ -1,0 +1,123 @@
+"""The records that come with the project, made by older versions of the code, are still drawn and said in words."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cifar_lib import data, records
+from cifar_lib.analysis import rules, verdicts
+from cifar_lib.analysis.evidence import ByStep, gather
+from cifar_lib.analysis.latency import begins_slowly, stability_warnings
+from cifar_lib.analysis.precision import ran
+from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
+
+RUN = "epyc"
+Read = tuple[dict, dict[str, np.ndarray]]  # a record and its series
+
+
+@pytest.fixture(scope="module")
+def evidence() -> ByStep:
+    return gather(RUN)
+
+
+@pytest.fixture(scope="module")
+def timed(evidence: ByStep) -> Read:
+    return with_series("latency", evidence)
+
+
+@pytest.fixture(scope="module")
+def half(evidence: ByStep) -> Read:
+    return with_series("half_precision", evidence)
+
+
+def with_series(step: str, evidence: ByStep) -> Read:
+    record, folder = evidence[step][0].record, records.step_folder(RUN, step)
+    return record, {name: records.read_series(folder, record, name) for name in record["series"]}
+
+
+@pytest.mark.parametrize("draw", [latency.histogram, latency.ecdf, latency.over_time, latency.run_means],
+                         ids=lambda draw: draw.__name__)
+def test_a_figure_of_latency_shows_every_engine(timed: Read, draw: Callable[..., style.Picture]) -> None:
+    record, series = timed
+    picture = draw(record, series)
+    assert [engine for engine in style.ENGINES[:8] if engine not in picture.alternative] == []
+
+
+def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
+    record, series = timed
+    assert len(latency.table(record)) == 12 and len(latency.run_table(record, series)) == 10 * 10
+    assert latency.sentence(record).startswith("One image takes 1,") and "with openvino" in latency.sentence(record)
+    names = [sentence.split(" takes")[0] for sentence in latency.checks(record)[:2]]
+    assert names == ["torchscript as if it were another engine", "torchscript with one image over and over"]
+
+
+def test_an_older_record_is_warned_of_by_what_it_has_and_not_by_stretches_that_it_lacks(timed: Read) -> None:
+    record, _ = timed
+    assert not any(begins_slowly(run) for row in record["measurements"]["engines"] for run in row.get("runs", []))
+    warnings = stability_warnings(record)
+    assert any("medians of the runs" in warning for warning in warnings)
+    assert not any("first images after the warm-up" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("draw", [precision.half_precision, precision.accuracy_and_latency, precision.batches],
+                         ids=lambda draw: draw.__name__)
+def test_a_figure_of_half_precision_shows_every_row(half: Read, draw: Callable[..., style.Picture]) -> None:
+    record, _ = half
+    picture = draw(record)
+    names = [f"{row['engine']}, {row['precision']}" for row in record["measurements"]["precisions"] if "runs" in row]
+    assert len(names) == 8 and [name for name in names if name not in picture.alternative] == []
+
+
+def test_the_rest_of_half_precision_is_shown(half: Read) -> None:
+    record, series = half
+    assert "float32 the roof is" in precision.roofline(record).alternative
+    changed = record["measurements"]["changed"]
+    photos = precision.changed_predictions(changed, series["changed-photos"], data.CLASSES)
+    assert f"{changed['changed']:,} of {changed['predictions']:,} predictions change" in photos.title
+    assert len(precision.table(record)) == 8 and len(precision.reasons(record)) > 0
+    assert precision.sentence(record).startswith("Yes: one image at a time, bfloat16 takes 0.58 ")
+
+
+def test_ratios_are_as_they_were_recorded(half: Read) -> None:
+    recorded = [row for row in half[0]["measurements"]["precisions"] if "ratio" in row]
+    computed = {(row["engine"], row["precision"]): row for row in ran(half[0])}
+    assert len(recorded) > 0
+    for row in recorded:
+        now = computed[row["engine"], row["precision"]]
+        assert (now["ratio"], *now["ratio_interval"]) == pytest.approx((row["ratio"], *row["ratio_interval"]))
+
+
+def test_trainings_and_exports_are_shown(evidence: ByStep) -> None:
+    full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
+    in_full, own = [item.record for item in full], [item for item in evidence["train"] if item not in full]
+    assert len(in_full) == 2 and len(own) == 1
+    matrix = np.array(in_full[0]["measurements"]["confusion"])
+    for picture in (training.seeds(in_full), training.curves(in_full, "full"), training.curves([own[0].record]),
+                    training.confusion(matrix, data.CLASSES), training.class_accuracy(matrix, data.CLASSES)):
+        assert picture.alternative
+    assert training.sentence(full, own).startswith("Trained in full, for 20 epochs")
+    assert len(training.table(in_full, [item.when for item in full])) == 2
+    exported = evidence["export"][0].measured
+    assert len(export.table(exported)) == 3 and export.sentence(exported).startswith("Changed predictions: 0 of 10,000")
+
+
+def test_the_shipped_ablation_is_shown() -> None:
+    record = records.read(records.step_folder(records.SHIPPED, "ablation"))
+    assert "without muon -7.07" in ablation.effects(record).alternative
+    assert len(ablation.table(record)) == len(record["measurements"]["trainings"]) / 2  # of two seeds
+
+
+def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, half: Read) -> None:
+    full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
+    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0])
+    assert len(set(picture.numbers["what"])) == 4
+    assert "openvino (epyc)" in result.machines({RUN: timed[0]}).title
+    assert len(result.machines_table({RUN: timed[0]}, {RUN: half[0]})) == 8
+
+
+def test_the_page_says_where_older_numbers_come_from(evidence: ByStep) -> None:
+    for item in (item for items in evidence.values() for item in items):
+        assert item.path in page.source(item.path, item.record).data
+    own = {step: [item.record for item in items] for step, items in evidence.items()}
+    assert "the notebooks one by one" in page.reproduce(RUN, own).data  # they name no profile

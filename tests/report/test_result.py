@@ -1,0 +1,131 @@
+"""The picture of the result and the comparison of machines follow from the records, whatever is there of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from records_made import Made, row_named
+
+from cifar_lib.analysis import verdicts
+from cifar_lib.analysis.evidence import EARLIER, THIS_RUN, Evidence
+from cifar_lib.report import result
+from cifar_lib.report import training as training_report
+
+CLAIMS = verdicts.load_claims()
+APART = np.array([0.998, 1.0, 1.002])
+
+Times = dict[str, float]  # µs by engine
+Timed = Callable[..., dict]
+Halved = Callable[[float], dict]
+Trained = Callable[..., Evidence]
+
+
+@pytest.fixture
+def timed(made: Made) -> Timed:
+    """`timed(medians_us)` is the real record with three runs of each engine, 0.4% apart, and one row that did not run."""
+
+    def record(medians_us: Times, hardware: str = "a processor") -> dict:
+        real = made.record("latency")
+        template = row_named(real["measurements"]["engines"], variant="")
+        rows = [{**template, "engine": engine, "images": 1000, "runs": [
+            {**run, "mean_ns": 1e3 * us * share, "p50_ns": 1e3 * us * share, "p99_ns": 2e3 * us}
+            for run, share in zip(template["runs"], APART, strict=True)]} for engine, us in medians_us.items()]
+        real["measurements"]["engines"] = [*rows, {"engine": "openvino", "variant": "", "reason": "it does not run here."}]
+        real["environment"]["hardware"] = hardware
+        return real
+
+    return record
+
+
+@pytest.fixture
+def halved(made: Made) -> Halved:
+    """`halved(ratio)` is the real record with TorchScript alone, whose bfloat16 takes so many times float32's time."""
+
+    def record(ratio: float) -> dict:
+        real = made.record("half_precision")
+        template = row_named(real["measurements"]["precisions"], engine="torchscript", precision="float32")
+        real["measurements"]["precisions"] = [
+            {**template, "precision": kind, "runs": [{**run, "mean_ns": 1e6 * factor * share}
+                                                     for run, share in zip(template["runs"], APART, strict=True)]}
+            for kind, factor in (("float32", 1), ("bfloat16", ratio))]
+        return real
+
+    return record
+
+
+@pytest.fixture
+def trained(made: Made) -> Trained:
+    """`trained(seed, accuracy)` is the real record of a training as if it had been made in full."""
+
+    def evidence(seed: int, accuracy: float, when: str = EARLIER, epochs: int = 20, images: int = 50_000) -> Evidence:
+        record = made.record("train/seed0")
+        record["parameters"] |= {"seed": seed, "recipe": "fast", "epochs": epochs}
+        record["measurements"] |= {"accuracy": accuracy, "test_images": 10_000, "train_images": images,
+                                   "epochs": record["measurements"]["epochs"][:1] * epochs}
+        return Evidence("lab/train/record.json", when, record)
+
+    return evidence
+
+
+def test_the_picture_sets_ours_beside_the_originals(timed: Timed, halved: Halved, trained: Trained) -> None:
+    picture = result.overview(CLAIMS, [trained(0, 94.1), trained(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}),
+                              halved(0.5))
+    assert "In float32 one image takes 1,656 µs here with eager, 2.0 times the P100" in picture.svg
+    for words in ("original, five runs: 94.12 to 94.72;", "seed 1, fast recipe: 94.30 (93.83 to 94.74)", "original, P100: 828",
+                  "original, ten runs: 0.24", "torchscript, 3 runs: 0.40", "torchscript, bfloat16: 0.50 (0.50"):
+        assert words in picture.alternative.replace("\N{NO-BREAK SPACE}", " ")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "medians_us", "ratio", "panels"),
+    [([94.1], None, None, {"accuracy (%)"}),
+     ([], {"torchscript-cpp": 500}, None,
+      {"mean latency of one image (µs)", "slowest and fastest run apart (% of the mean)"}),
+     ([], {"eager": 500}, None, {"mean latency of one image (µs)"}),
+     ([], None, 2, {"latency as a multiple of float32's"})],
+)
+def test_the_picture_shows_what_there_is(
+    timed: Timed, halved: Halved, trained: Trained, accuracies: list[float], medians_us: Times | None, ratio: float | None,
+    panels: set[str],
+) -> None:
+    picture = result.overview(CLAIMS, [trained(0, accuracy) for accuracy in accuracies], medians_us and timed(medians_us),
+                              ratio and halved(ratio))
+    assert set(picture.numbers["what"]) == panels
+
+
+def test_there_is_no_picture_of_nothing(halved: Halved) -> None:
+    nothing = halved(2)
+    nothing["measurements"]["precisions"] = []
+    assert result.overview(CLAIMS, [], None, nothing) is None
+
+
+def test_what_was_recorded_earlier_is_drawn_otherwise_than_what_this_run_measured(trained: Trained) -> None:
+    own, earlier = (result.overview(CLAIMS, [trained(0, 94.1, when)], None, None).svg for when in (THIS_RUN, EARLIER))
+    assert own != earlier
+
+
+def test_machines_are_told_apart_and_set_beside_what_was_published(timed: Timed) -> None:
+    picture = result.machines({"old": timed({"eager": 3000}), "new": timed({"eager": 300}, "another")})
+    assert "In float32 the fastest of this project is eager (new): 300 µs" in picture.svg
+    assert "old is a processor and new is another" in picture.caption
+    assert list(picture.numbers["source"]).count("published") == len(result.published_table())
+    order = [float(mean.split(" ")[0].replace(",", "")) for mean in picture.numbers["mean (µs)"]]
+    assert order == sorted(order)
+
+
+def test_the_table_of_machines_gives_each_engine_its_best_other_precision(timed: Timed, halved: Halved) -> None:
+    latencies = {"old": timed({"eager": 3000, "torchscript": 2000}), "new": timed({"torchscript": 300}, "another")}
+    table = result.machines_table(latencies, {"new": halved(0.5)})
+    assert list(zip(table["run"], table["engine"])) == [("old", "eager"), ("old", "torchscript"), ("new", "torchscript")]
+    assert list(table["best other precision, × float32"].isna()) == [True, True, False]
+    assert table["best other precision, × float32"][2].startswith("bfloat16 0.50")
+    assert table["runs apart (%)"][0] == pytest.approx(0.4)
+
+
+def test_the_sentence_on_training_tells_full_trainings_from_a_short_one(trained: Trained) -> None:
+    own = trained(0, 62.8, THIS_RUN, epochs=3, images=3200)
+    assert training_report.sentence([trained(0, 94.06)], [own]) == (
+        "Trained in full, for 20 epochs, it is right on 94.06% (seed 0, recorded earlier) of the test images. "
+        "This run's own training (3,200 images, epochs: 3) ends at 62.80%.")
+    full = trained(1, 94.1, THIS_RUN)
+    assert "own" not in training_report.sentence([full], [full])
