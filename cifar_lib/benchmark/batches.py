@@ -17,7 +17,7 @@ from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PythonEngine, Setup
 
 SECONDS = 0.2  # of measuring each batch size
-TRIES = 3  # of each number of threads
+TRIES, WARMUP = 3, 2  # of each number of threads: batches timed, after some that set up what is set up lazily
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class BatchJob(Job):
             for threads in [self.threads] if self.threads or self.device != "cpu" else thread_counts():
                 candidate = replace(setup, batch=size, threads=threads)
                 ENGINES[self.engine].prepare(candidate)
-                tried[candidate] = min(_time_batches(ENGINES[self.engine](candidate), batch, TRIES))
+                times = _time_batches(ENGINES[self.engine](candidate), batch, WARMUP + TRIES)
+                tried[candidate] = np.median(times[WARMUP:])
             fastest = min(tried, key=tried.get)
             engine = ENGINES[self.engine](fastest)
-            _time_batches(engine, batch, 1)  # sets up what is set up lazily
+            _time_batches(engine, batch, WARMUP)
             repeats = min(max(int(SECONDS * 1e9 / tried[fastest]), 3), 100)
             measured["batch_ns"].append(np.median(_time_batches(engine, batch, repeats)))
             measured["batch_threads"].append(fastest.threads)

@@ -56,20 +56,19 @@ class LatencyJob(Job):
 
 
 def measure(
-    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0,
-    threads: Mapping[tuple[str, str], int] | None = None, seed: int = 0,
+    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0, seed: int = 0,
 ) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Time every job in `runs` fresh processes, or in fewer once `minutes` have passed (at least three).
 
-    `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number in `threads` for its engine
-    and precision, if any, else the one that its engine is fastest with. Returns a row for each job (what the record keeps)
-    and the raw series: `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot
-    run here is a row with its `reason`; InputError where none can.
+    `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number that its engine is fastest
+    with, in the precision of the engine's first job. Returns a row for each job (what the record keeps) and the raw series:
+    `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot run here is a row with
+    its `reason`; InputError where none can.
     """
     test = data.load("test")
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
     reference_logits = model.predict(network, test.first(timer.IMAGES_WITH_LOGITS)).numpy()
-    prepare = partial(_prepare, known=threads or {}, tried={})
+    prepare = partial(_prepare, tried={})
     outcomes = run_rounds(jobs, runs, exported, prepare, minutes, seed)
     if all(outcome.reason for outcome in outcomes):
         raise InputError(f"none of the engines runs here; of {jobs[0].name}: {outcomes[0].reason}")
@@ -119,20 +118,16 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
     }
 
 
-def _prepare(
-    outcome: Outcome, exported: Path, prepared: Path, known: Mapping[tuple[str, str], int],
-    tried: dict[tuple[str, str], dict[int, float]],
-) -> None:
-    """Settle the job's number of threads and prepare its engine; `tried` remembers what an engine and precision took."""
+def _prepare(outcome: Outcome, exported: Path, prepared: Path, tried: dict[str, dict[int, float]]) -> None:
+    """Settle the job's number of threads and prepare its engine; `tried` remembers what an engine took."""
     job = outcome.job
     ENGINES[job.engine].version()  # raises where its library is missing
     ENGINES[job.engine].check(job.setup(exported, prepared))
     if not job.threads and job.device == "cpu":
-        kind = job.engine, job.precision
-        if kind not in known and kind not in tried:
-            tried[kind] = fastest_threads(job, exported, prepared)
-        outcome.threads_tried_ns = tried.get(kind)
-        outcome.job = replace(job, threads=known[kind] if kind in known else min(tried[kind], key=tried[kind].get))
+        if job.engine not in tried:
+            tried[job.engine] = fastest_threads(job, exported, prepared)
+        outcome.threads_tried_ns = tried[job.engine]
+        outcome.job = replace(job, threads=min(tried[job.engine], key=tried[job.engine].get))
     prepare_engine(outcome, exported, prepared)
 
 

@@ -25,11 +25,11 @@ from cifar_lib.engines.base import PRECISIONS, import_library
 from cifar_lib.model import ResNet9
 from cifar_lib.records.environment import cores
 
-SECONDS, REPEATS = 0.1, 5  # of measuring each point, and in how many parts
+SECONDS, REPEATS = 0.05, 5  # of measuring each point, and in how many parts
 COPIES = [2**power for power in range(14, 29, 2)]  # bytes, from 16 KiB on
 MATRICES = [2**power for power in range(8, 14)]  # rows and columns
 CONVOLVED = [2**power for power in range(8)]  # images of 256×32×32, by 256 filters of 3×3
-PATIENCE = 0.1  # seconds; where a product takes longer, no larger one is tried
+PATIENCE = 0.03  # seconds; where a product takes longer, no larger one is tried
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from cifar_lib import InputError, model, records
 from cifar_lib.engines.base import exists, load_torchscript, reason_of_failure
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
-BATCH = ({0: torch.export.Dim("batch")},)
 
 
 def torchscript(network: torch.nn.Module, path: Path) -> None:
@@ -32,7 +31,7 @@ def torchscript(network: torch.nn.Module, path: Path) -> None:
 
 def exported_program(network: torch.nn.Module, path: Path) -> None:
     """Write what `torch.export.load` reads."""
-    program = torch.export.export(network, (EXAMPLE,), dynamic_shapes=BATCH)
+    program = torch.export.export(network, (EXAMPLE,), dynamic_shapes=_any_batch())
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     with records.replacing(path) as scratch, scratch.open("wb") as file:
@@ -43,7 +42,7 @@ def onnx(network: torch.nn.Module, path: Path) -> None:
     """Write an ONNX file with input `images` and output `logits`."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed
     with warnings.catch_warnings(action="ignore"):
-        program = torch.onnx.export(network, (EXAMPLE,), dynamic_shapes=BATCH, dynamo=True, verbose=False,
+        program = torch.onnx.export(network, (EXAMPLE,), dynamic_shapes=_any_batch(), dynamo=True, verbose=False,
                                     input_names=["images"], output_names=["logits"])
     for node in program.model.graph:
         node.metadata_props.clear()
@@ -77,3 +76,8 @@ def trained_network(run: str, seed: int) -> tuple[model.ResNet9, str]:
         if records.read(training)["measurements"]["weights_sha256"] == sha256:
             return model.network_from(load_torchscript(exported / "model.pt").state_dict()), sha256
     raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
+
+
+def _any_batch() -> tuple[dict]:
+    """Leaves the number of images open; made when asked for, since it takes a third of a second that no timed process needs."""
+    return ({0: torch.export.Dim("batch")},)

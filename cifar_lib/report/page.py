@@ -91,7 +91,9 @@ def facts(record: dict) -> HTML:
     environment, versions = record["environment"], record["environment"]["versions"]
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
     resumed = record["measurements"].get("resumed_after")
-    took = f"took {record['seconds']:,.0f} s" + (" after it was last resumed" if resumed else "")
+    seconds = record["seconds"]
+    took = f"took {f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:,.0f} min'}"
+    took += " after it was last resumed" if resumed else ""
     parts = [environment["hardware"], f"{environment['threads']} threads", f"PyTorch {versions['torch']}",
              f"Python {environment['python']}", record["made"][:10], f"commit {commit}", took]
     return HTML(f'<p class="soft">{html.escape(" · ".join(parts))}</p>')

@@ -196,30 +196,19 @@ def test_an_engine_gets_the_number_of_threads_that_it_is_fastest_with(
     assert tried_threads == [("eager", "float32")]  # once for both
 
 
-def test_numbers_of_threads_are_tried_for_each_engine_and_precision(
+def test_numbers_of_threads_are_tried_once_for_each_engine(
     measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     jobs = [replace(job, threads=0) for job in (EAGER, TORCHSCRIPT, PRECISIONS[1])]
-    latency.measure(jobs, 1, tmp_path)
-    assert tried_threads == [("eager", "float32"), ("torchscript", "float32"), ("eager", "float16")]
-
-
-def test_a_number_of_threads_that_is_known_is_used_without_trying(
-    measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
-) -> None:
-    jobs = [replace(job, threads=0) for job in (EAGER, TORCHSCRIPT, PRECISIONS[1])]
-    known = {("eager", "float32"): 4, ("torchscript", "float32"): 3}
-    rows, _ = latency.measure(jobs, 1, tmp_path, threads=known)
-    assert [(row["threads"], row["threads_tried_ns"]) for row in rows] == [
-        (4, None), (3, None), (2, {1: 3000, 2: 1000, 4: 2000})]
-    assert tried_threads == [("eager", "float16")]
-    assert {(job.engine, job.precision): job.threads for job in measured_jobs} == {**known, ("eager", "float16"): 2}
+    rows, _ = latency.measure(jobs, 1, tmp_path)
+    assert tried_threads == [("eager", "float32"), ("torchscript", "float32")]
+    assert [row["threads"] for row in rows] == [2, 2, 2]
 
 
 def test_a_named_number_of_threads_is_kept_and_others_are_not_tried(
     measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    rows, _ = latency.measure([replace(EAGER, threads=4)], 1, tmp_path, threads={("eager", "float32"): 2})
+    rows, _ = latency.measure([replace(EAGER, threads=4)], 1, tmp_path)
     assert (rows[0]["threads"], rows[0]["threads_tried_ns"]) == (4, None)
     assert [job.threads for job in measured_jobs] == [4]
     assert tried_threads == []
