@@ -1,7 +1,7 @@
 """Engines: each turns an exported model into `classify(image) -> class`, with the same boundary for all.
 
-A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here; ONNXRuntime and its parent (onnx.py) show all
-that one needs.
+A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here and, for its color, in ENGINES of report/style.py.
+ONNXRuntime and its parent (onnx.py) show all that one needs.
 """
 
 from dataclasses import replace

@@ -23,10 +23,11 @@ def table(record: dict) -> pd.DataFrame:
             table.append({"engine": latency.name(row), "p50 (µs)": row["reason"]})
             continue
         ratio = latency.ratio(row, rows)
+        is_base = row["engine"] == latency.BASE and not row.get("variant")
         table.append({
             "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row, "p50")),
             **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99", "p99.9")},
-            f"× {latency.BASE}": with_interval(ratio, 2) if ratio else "1",
+            f"× {latency.BASE}": with_interval(ratio, 2) if ratio else "1" if is_base else "–",
             "accuracy (%)": row["accuracy"] if row.get("variant") != ONE_IMAGE else np.nan,  # of one image it says nothing
             "largest logit error": row["largest_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,

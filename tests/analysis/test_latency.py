@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from records_made import Made, row_named, timed
 
-from cifar_lib.analysis import latency, statistics
+from cifar_lib.analysis import latency, stability, statistics
 from cifar_lib.records import AA_TEST, ONE_IMAGE
 from cifar_lib.report import latency as report
 from cifar_lib.report import result, style
@@ -48,7 +48,7 @@ def measured(made: Made) -> Measure:
 
 
 def warnings_of(record: dict) -> list[str]:
-    return latency.stability_warnings(record)
+    return stability.stability_warnings(record)
 
 
 # ---- numbers
@@ -94,6 +94,7 @@ def test_without_torchscript_there_is_no_ratio(measured: Measure) -> None:
     rows = record["measurements"]["engines"]
     assert latency.ratio(rows[1], rows) is None
     assert "times" not in report.sentence(record)
+    assert set(report.table(record)["× torchscript"]) == {"–"}
 
 
 def test_the_error_of_a_runs_mean_is_that_of_its_stretches_or_what_an_older_record_says() -> None:
@@ -153,9 +154,9 @@ def test_time_that_the_host_took_raises_a_warning(measured: Measure) -> None:
 
 @pytest.mark.parametrize(("slower", "begins"), [(1.04, False), (1.06, True)])
 def test_a_run_begins_slowly_where_its_first_stretch_is_5_percent_slower_than_the_rest(slower: float, begins: bool) -> None:
-    assert latency.begins_slowly({"block_p50_ns": [1e6 * slower, *[1e6] * 19]}) == begins
-    assert not latency.begins_slowly({"block_p50_ns": [1e6, 1e6 * slower, *[1e6] * 18]})  # a later one is no beginning
-    assert not latency.begins_slowly({"mean_ns": 1e6})  # as older records are
+    assert stability.begins_slowly({"block_p50_ns": [1e6 * slower, *[1e6] * 19]}) == begins
+    assert not stability.begins_slowly({"block_p50_ns": [1e6, 1e6 * slower, *[1e6] * 18]})  # a later one is no beginning
+    assert not stability.begins_slowly({"mean_ns": 1e6})  # as older records are
 
 
 @pytest.mark.parametrize(("slow", "warned"), [(2, False), (3, True)])

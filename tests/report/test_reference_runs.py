@@ -8,8 +8,8 @@ import pytest
 from cifar_lib import data, records
 from cifar_lib.analysis import rules, verdicts
 from cifar_lib.analysis.evidence import ByStep, gather
-from cifar_lib.analysis.latency import begins_slowly, stability_warnings
 from cifar_lib.analysis.precision import ran
+from cifar_lib.analysis.stability import begins_slowly, stability_warnings
 from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
 
 RUN = "epyc"
