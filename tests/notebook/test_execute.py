@@ -9,8 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
-from cifar_lib import execute
+from cifar_lib import ROOT
+from cifar_lib.notebook import execute
+from cifar_lib.records import PROFILE_VARIABLE
 
 
 def notebook(folder: Path, *cells: str) -> Path:
@@ -22,7 +25,7 @@ def notebook(folder: Path, *cells: str) -> Path:
     return path
 
 
-MINUTES = {"2_export": 1, "3_latency": 10, "4_half_precision": 20, "5_report": 10}
+MINUTES = {"2_export": 1, "3_latency": 10, "4_half_precision": 20, "6_report": 10}
 
 
 def test_a_line_says_how_long_it_takes_and_what_is_left(
@@ -70,12 +73,13 @@ def test_a_file_gets_the_finished_line_only(tmp_path: Path, capsys: pytest.Captu
     assert "took" in told and "timing" not in told and "\r" not in told
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_is_told_in_a_line_and_ends_the_notebook(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "profile"), [(signal.SIGINT, "full"), (signal.SIGTERM, "thorough")])
+def test_an_interruption_is_told_in_a_line_and_ends_the_notebook(tmp_path: Path, how: signal.Signals, profile: str) -> None:
     mark = tmp_path / "mark"
     path = notebook(tmp_path, "import os, time", f"open({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(99)")
-    process = subprocess.Popen([sys.executable, "-m", "cifar_lib.execute", path, tmp_path / "executed.ipynb", "{}"],
+    process = subprocess.Popen([sys.executable, "-m", "cifar_lib.notebook.execute", path, tmp_path / "executed.ipynb", "{}"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, PROFILE_VARIABLE: profile},
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs lack it
     try:
         deadline = time.monotonic() + 60
@@ -88,6 +92,8 @@ def test_an_interruption_is_told_in_a_line_and_ends_the_notebook(tmp_path: Path,
         process.kill()
     assert process.returncode == 1
     assert "interrupted after" in told and errors == ""
+    minutes = yaml.safe_load((ROOT / "profiles" / f"{profile}.yaml").read_text()).get("minutes", {}).get("3_latency")
+    assert (f"about {minutes} min" if minutes else "under way") in told  # as the profile says, where it says
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
 

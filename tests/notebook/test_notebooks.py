@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from clones import clone, environment, measure_ceilings_briefly, use_stand_in_data
+from clones import ALONE, clone, environment, measure_ceilings_briefly, use_stand_in_data
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
@@ -126,7 +126,7 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
         ("6_report",),
     ):
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
-                                **environment(root, TMPDIR=str(tmp_path)))  # nobody's measurement need wait for this one
+                                **environment(root, **ALONE, TMPDIR=str(tmp_path)))
         assert process.returncode == 0, process.stderr[-2000:]
         assert "Stand-in data" in (elsewhere / f"{name}.ipynb").read_text()
     folder = root / "results" / RUN

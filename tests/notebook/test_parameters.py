@@ -1,15 +1,15 @@
 """A notebook's parameters are checked: right ones pass, each wrong one is refused in one sentence."""
 
 import pytest
-from cifar_lib.parameters import check
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
 from cifar_lib import InputError
+from cifar_lib.notebook.parameters import check
 
 CELL = """\
 run: str = "lab"  # folder
-recipe: str = "seed"  # training recipe
+recipe: str = "original"  # training recipe
 epochs: int = 3  # passes
 rate: float = 0.1  # learning rate
 fast: bool = False  # whether to hurry
@@ -17,10 +17,10 @@ engines: list = ["eager", "onnx"]  # what is timed
 without: list = []  # what is left out
 """
 RULES = {
-    "run": None, "recipe": ["seed", "modern"], "epochs": (1, 1000), "rate": (0, 1), "fast": None,
+    "run": None, "recipe": ["original", "fast"], "epochs": (1, 1000), "rate": (0, 1), "fast": None,
     "engines": ["eager", "onnx", "native"], "without": {"muon", "dirac"},
 }  # fmt: skip
-DEFAULTS = {"run": "lab", "recipe": "seed", "epochs": 3, "rate": 0.1, "fast": False, "engines": ["eager", "onnx"],
+DEFAULTS = {"run": "lab", "recipe": "original", "epochs": 3, "rate": 0.1, "fast": False, "engines": ["eager", "onnx"],
             "without": []}
 
 
@@ -40,7 +40,7 @@ def test_defaults_pass() -> None:
 
 
 def test_given_parameters_pass() -> None:
-    given = {"run": "night", "recipe": "modern", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
+    given = {"run": "night", "recipe": "fast", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
              "without": ["muon"]}
     assert checked(**given) == given
 
@@ -110,8 +110,8 @@ def test_value_out_of_range_is_refused_with_the_range(name: str, value: float, r
 
 
 def test_value_not_in_the_list_is_refused_with_the_list(refused: Refused) -> None:
-    with refused("recipe must be one of 'seed', 'modern', not 'sead'"):
-        checked(recipe="sead")
+    with refused("recipe must be one of 'original', 'fast', not 'orignal'"):
+        checked(recipe="orignal")
 
 
 def test_wrong_item_of_a_list_is_refused_with_what_is_allowed(refused: Refused) -> None:

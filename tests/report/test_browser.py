@@ -4,24 +4,21 @@ Needs Debian's chromium and `npm ci --prefix tests` (axe-core).
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from browsing import chromium
+from clones import clone, environment, once, shared_folder
+from playwright.sync_api import Browser, Page
 
 from cifar_lib import ROOT
 
-REFERENCE = "epyc"
-RUN = f"test-{os.getpid()}-page"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+RUN = "epyc"
 AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 MARGINS = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
@@ -33,19 +30,28 @@ STICKING_OUT = """() => [...document.body.querySelectorAll('*')].filter(one => {
 }).map(one => one.outerHTML.slice(0, 100))"""
 
 
-def make_report(run: str) -> Path:
-    """The report of a run from its records, as the Snakefile makes it."""
-    folder = ROOT / "results" / run
-    notebook = folder / "notebooks" / "5_report.ipynb"
+def make_report(folder: Path) -> Path:
+    """The report of the reference run in a copy of the clone, from its records, as the Snakefile makes it."""
+    run = folder / "results" / RUN
+    notebook = run / "notebooks" / "6_report.ipynb"
     for command in (
-        [sys.executable, "-m", "cifar_lib.execute", "notebooks/5_report.ipynb", str(notebook), json.dumps({"run": run})],
-        [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to=html", "--template=report",
-         "--TemplateExporter.extra_template_basedirs=cifar_lib/templates", str(notebook), f"--output-dir={folder}",
+        ["cifar_lib.notebook.execute", "notebooks/6_report.ipynb", str(notebook), json.dumps({"run": RUN})],
+        ["jupyter", "nbconvert", "--log-level=ERROR", "--to=html", "--template=report",
+         "--TemplateExporter.extra_template_basedirs=cifar_lib/report/templates", str(notebook), f"--output-dir={run}",
          "--output=report"],
     ):
-        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        process = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment(folder), capture_output=True,
+                                 text=True)
         assert process.returncode == 0, process.stderr
-    return folder / "report.html"
+    return run / "report.html"
+
+
+def clone_without_pictures(folder: Path) -> Path:
+    """A copy of the clone in which the reference run has its records alone."""
+    clone(folder)
+    for path in [folder / "results" / RUN / "verdicts.json", *(folder / "figures" / RUN).iterdir()]:
+        path.unlink()
+    return folder
 
 
 def poisoned(value: object, key: str = "") -> object:
@@ -57,34 +63,17 @@ def poisoned(value: object, key: str = "") -> object:
     return value + HOSTILE if isinstance(value, str) and key not in ("series", "variant", "precision", "engine") else value
 
 
-@contextmanager
-def copy_of_the_reference(run: str) -> Iterator[Path]:
-    """The folder of a run with the reference run's records, and no report yet."""
-    folder = ROOT / "results" / run
-    shutil.copytree(ROOT / "results" / REFERENCE, folder, ignore=shutil.ignore_patterns("report.html", "verdicts.json"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-        shutil.rmtree(ROOT / "figures" / run, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def report() -> Iterator[Path]:
-    with copy_of_the_reference(RUN):
-        yield make_report(RUN)
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once for all processes of the test run; no test changes it."""
+    folder = once(shared_folder(tmp_path_factory) / "report", lambda folder: make_report(clone_without_pictures(folder)))
+    return folder / "results" / RUN / "report.html"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -166,7 +155,8 @@ def test_without_javascript_nothing_is_missing(opened: Callable[..., Page]) -> N
 
 
 def test_no_path_of_this_machine_is_in_the_report(report: Path) -> None:
-    assert str(ROOT) not in report.read_text()  # as a warning would tell it
+    text = report.read_text()
+    assert str(report.parents[2]) not in text and str(ROOT) not in text  # as a warning would tell it
 
 
 def test_a_quick_runs_report_is_small(report: Path) -> None:
@@ -232,26 +222,27 @@ def test_paper_cuts_no_figure_and_no_table(opened: Callable[..., Page]) -> None:
     assert page.pdf(format="A4", margin=MARGINS).count(b"/Type /Page\n") > 5
 
 
-def test_the_same_records_make_the_same_report(report: Path) -> None:
-    files = [report, report.with_name("verdicts.json"), *sorted((ROOT / "figures" / RUN).iterdir())]
-    before = [path.read_bytes() for path in files]
-    assert len(before) > 10
-    make_report(RUN)
-    assert [path.name for path, content in zip(files, before) if path.read_bytes() != content] == []
+def test_the_same_records_make_the_same_report_in_another_folder(report: Path, tmp_path: Path) -> None:
+    first, second = report.parents[2], clone_without_pictures(tmp_path / "another")
+    make_report(second)
+    names = [f"results/{RUN}/report.html", f"results/{RUN}/verdicts.json",
+             *(f"figures/{RUN}/{path.name}" for path in sorted((first / "figures" / RUN).iterdir()))]
+    assert len(names) > 10
+    assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
-def test_a_hostile_record_is_text(browser: Browser) -> None:
-    with copy_of_the_reference(f"{RUN}-hostile") as folder:
-        for path in folder.rglob("record.json"):
-            record = json.loads(path.read_text())
-            record["environment"] |= {"hardware": HOSTILE, "system": HOSTILE, "python": HOSTILE, "commit": HOSTILE}
-            record["parameters"] |= {"run": HOSTILE, HOSTILE: HOSTILE}
-            record["measurements"] = poisoned(record["measurements"])
-            path.write_text(json.dumps(record))
-        page = browser.new_page()
-        page.goto(make_report(folder.name).as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        assert page.evaluate("window.hostile") is None
-        assert page.locator("img[src=x]").count() == 0
-        assert page.inner_text("body").count(HOSTILE) > 20
-        page.close()
+def test_a_hostile_record_is_text(browser: Browser, tmp_path: Path) -> None:
+    folder = clone(tmp_path / "hostile")
+    for path in (folder / "results" / RUN).rglob("record.json"):
+        record = json.loads(path.read_text())
+        record["environment"] |= {"hardware": HOSTILE, "system": HOSTILE, "python": HOSTILE, "commit": HOSTILE}
+        record["parameters"] |= {"run": HOSTILE, HOSTILE: HOSTILE}
+        record["measurements"] = poisoned(record["measurements"])
+        path.write_text(json.dumps(record))
+    page = browser.new_page()
+    page.goto(make_report(folder).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("window.hostile") is None
+    assert page.locator("img[src=x]").count() == 0
+    assert page.inner_text("body").count(HOSTILE) > 20
+    page.close()
