@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs. A record is written whole or not at all, so
 # what a step left is complete where it is there, even if the step failed after it.
-PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)') $(if $(REPLACE),'replace=yes')
+PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
 	@snakemake --cores all --keep-incomplete --ignore-incomplete --nolock --quiet all $(PLAN) || \
 		{ echo "No report. If no reason stands above, ask: .venv/bin/snakemake --dry-run $(PLAN)"; exit 1; } >&2

@@ -18,9 +18,10 @@ plan_file = Path("profiles") / f"{PROFILE}.yaml"
 if not plan_file.is_file():
     names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))
     sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
-if RUN == SHIPPED or not config.get("replace") and code.git("ls-files", f"results/{RUN}"):
+committed = {*code.git("ls-files", f"results/{RUN}/*record.json").split()}
+if RUN == SHIPPED or committed - {*code.git("diff", "--name-only", "HEAD", "--", f"results/{RUN}").split()}:
     sys.exit(f"RUN={RUN} is a reference run of this project: give yours another name" + (
-        "." if RUN == SHIPPED else ", or add REPLACE=yes to replace its records."))
+        "." if RUN == SHIPPED else f", or delete results/{RUN} to make it anew."))
 
 configfile: plan_file
 os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another name would be a reason to do all again

@@ -1,6 +1,7 @@
 """`make report`: which steps run again, and which runs it refuses to write. The steps themselves are stood in for."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,14 +93,13 @@ def test_an_old_record_does_not_stand_in_for_the_one_of_a_step_that_failed(make_
 
 def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: MakeReport) -> None:
     sentence = "{} is a reference run of this project: give yours another name{}"
-    for arguments, end in ((["RUN=shipped"], "."), (["RUN=shipped", "REPLACE=yes"], "."),
-                           (["RUN=epyc"], ", or add REPLACE=yes to replace its records.")):
-        steps, process = make_report(*arguments)
+    for argument, end in (("RUN=shipped", "."), ("RUN=epyc", ", or delete results/epyc to make it anew.")):
+        steps, process = make_report(argument)
         assert process.returncode != 0
         assert steps == []
-        assert sentence.format(arguments[0], end) in process.stderr.splitlines()
-    verdicts = make_report.folder / "results" / "epyc" / "verdicts.json"
-    before = verdicts.read_bytes()
-    steps, process = make_report("RUN=epyc", "REPLACE=yes")
+        assert sentence.format(argument, end) in process.stderr.splitlines()
+    shutil.rmtree(make_report.folder / "results" / "epyc")
+    steps, process = make_report("RUN=epyc")
     assert process.returncode == 0, process.stderr
-    assert steps[-1] == "6_report" and verdicts.read_bytes() != before
+    assert len(steps) == 5 and steps[-1] == "6_report"
+    assert make_report("RUN=epyc")[0] == []  # it is complete, and its own
