@@ -16,7 +16,7 @@ from cifar_lib.benchmark.threads import thread_counts
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PythonEngine, Setup
 
-SECONDS = 0.2  # of measuring each batch size
+SECONDS = 0.1  # of measuring each batch size
 TRIES, WARMUP = 3, 2  # of each number of threads: batches timed, after some that set up what is set up lazily
 
 

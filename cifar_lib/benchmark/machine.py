@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from cifar_lib import InputError
 
-LOCK = Path(tempfile.gettempdir()) / "cifar_lib" / "timer.lock"
+# Not a name that Python could import: programs are run from that folder, too.
+LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
 
 
 @contextmanager

@@ -147,7 +147,15 @@ def picture(
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    return Picture(name, title, buffer.getvalue(), caption, alternative, numbers, [_readable(axis) for axis in readable])
+    svg = _renumbered(buffer.getvalue())
+    return Picture(name, title, svg, caption, alternative, numbers, [_readable(axis) for axis in readable])
+
+
+def _renumbered(svg: str) -> str:
+    """`svg` with ids counted as they come: matplotlib makes them from positions whose last bits differ from time to time."""
+    ids: dict[str, str] = {}
+    return re.sub(r'(id="|href="#|url\(#)([a-z][0-9a-f]{10})\b',
+                  lambda match: match[1] + ids.setdefault(match[2], f"{match[2][0]}{len(ids)}"), svg)
 
 
 def _readable(axis: Axes) -> dict:
