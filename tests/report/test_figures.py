@@ -10,7 +10,7 @@ from records_made import Made
 
 from cifar_lib import ROOT, records
 from cifar_lib.data import CLASSES
-from cifar_lib.report import ablation, export, training
+from cifar_lib.report import ablation, export, style, training
 from cifar_lib.report.style import label_ends, picture, plain_log_ticks
 
 Trained = Callable[..., dict]
