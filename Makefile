@@ -16,7 +16,7 @@ report: .venv/ready
 
 # What times something by the clock runs alone, the rest on two cores.
 test: .venv/ready
-	@python -m pytest -n 2 --dist worksteal -m "not measures and not lab"
+	@python -m pytest -n 2 --dist worksteal -m "not measures and not ci"
 	@python -m pytest -m measures
 
 # As root, as in containers, JupyterLab wants to be told that this is meant. It asks about news unless a setting says no.

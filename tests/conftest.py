@@ -74,9 +74,5 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The two longest tests first, one at the start of each half: pytest-xdist's two workers begin with a half each."""
-    half = len(items) // 2
-    for name, place in (("test_the_whole_line_runs_by_hand", 0), ("test_its_classes_are_pythons_on_every_test_image", half)):
-        for item in [item for item in items if item.name.startswith(name)]:
-            items.remove(item)
-            items.insert(place, item)
+    """The longest test first."""
+    items.sort(key=lambda item: not item.name.startswith("test_its_classes_are_pythons_on_every_test_image"))

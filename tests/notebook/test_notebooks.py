@@ -112,6 +112,7 @@ def test_papermill_stops_at_a_wrong_parameter_with_one_sentence(tmp_path: Path) 
     assert sorted((ROOT / "results").rglob("record.json")) == before
 
 
+@pytest.mark.ci
 def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, elsewhere = clone(tmp_path / "clone"), tmp_path / "elsewhere"
     elsewhere.mkdir()
