@@ -38,11 +38,11 @@ def test_a_line_says_how_long_it_takes_and_what_is_left(
     assert " ".join(capsys.readouterr().out.split()) == "3_latency about 10 min took 5 min, about 15 min left"
 
 
-def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "new" / "3_latency-again.ipynb"
     assert execute.run(notebook(tmp_path, "runs: int = 3", "print(10 * runs)"), output, {"runs": 7}, {})
     assert "70" in output.read_text()
-    told = capfd.readouterr()
+    told = capsys.readouterr()
     assert told.out.startswith("3_latency-again") and "took" in told.out and "left" not in told.out
     assert told.err == ""
 
