@@ -59,14 +59,27 @@ def time_engine(engine: Classifier, images: Sequence[torch.Tensor], warmup: int)
     """Warm an engine up and time it, in this process.
 
     Returns `warmup_ns` and `ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32, N×10 of the first
-    images) and `involuntary_switches`, how often the system took the processor away meanwhile.
+    images), and of the time meanwhile `involuntary_switches`, how often the system took the processor away, and
+    `others_share`, the share of all cores' time that other programs used.
     """
     warmup_ns = warm_up(engine.classify, images, warmup)
     process = psutil.Process()
-    switches = process.num_ctx_switches().involuntary
+    switches, before = process.num_ctx_switches().involuntary, (psutil.cpu_times(), process.cpu_times())
     ns, classes = time_images(engine.classify, images)
+    used, passed = used_and_passed(before[0], psutil.cpu_times())
+    own = sum(process.cpu_times()[:2]) - sum(before[1][:2])
     switches = process.num_ctx_switches().involuntary - switches
     logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True)
               for image in images[:IMAGES_WITH_LOGITS]]
     return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns,
-            "involuntary_switches": switches}
+            "involuntary_switches": switches, "others_share": (used - own) / passed if passed else np.nan}
+
+
+def used_and_passed(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float]:
+    """Seconds that all cores were busy and seconds that they had, between two readings of psutil.cpu_times.
+
+    Waiting for input or output is idle time; what virtual machines' guests used is among the user's already.
+    """
+    change = {name: getattr(after, name) - getattr(before, name) for name in after._fields if not name.startswith("guest")}
+    passed = sum(change.values())
+    return passed - change["idle"] - change.get("iowait", 0), passed

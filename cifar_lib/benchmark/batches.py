@@ -12,7 +12,7 @@ from cifar_lib import data
 from cifar_lib.benchmark import process
 from cifar_lib.benchmark.process import Job
 from cifar_lib.benchmark.rounds import prepare_engine, run_rounds
-from cifar_lib.benchmark.threads import thread_counts
+from cifar_lib.benchmark.tuning import combinations
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PythonEngine, Setup
 
@@ -22,7 +22,7 @@ TRIES, WARMUP = 3, 2  # of each number of threads: batches timed, after some tha
 
 @dataclass(frozen=True)
 class BatchJob(Job):
-    """The median time of a batch of each size. With 0 threads each size gets the number that it is fastest with."""
+    """The median time of a batch of each size, with the settings and threads, where none are chosen, that suit it best."""
 
     largest: int = 1
 
@@ -33,14 +33,14 @@ class BatchJob(Job):
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
         """Time each of `batch_sizes(largest)`, an engine for each, in this process.
 
-        Returns `batch_ns`, the median time of each size, and `batch_threads`, the threads it was timed with.
+        Returns `batch_ns`, the median time of each size, and the `batch_threads` and `batch_settings` it was timed with.
         """
         images = data.normalise(data.load("test").first(self.largest).images)
-        measured = {"batch_ns": [], "batch_threads": []}
+        measured = {"batch_ns": [], "batch_threads": [], "batch_settings": []}
         for size in batch_sizes(self.largest):
             batch, tried = images[:size].clone(), {}
-            for threads in [self.threads] if self.threads or self.device != "cpu" else thread_counts():
-                candidate = replace(setup, batch=size, threads=threads)
+            for settings, threads in combinations(self):
+                candidate = replace(setup, batch=size, settings=settings, threads=threads)
                 ENGINES[self.engine].prepare(candidate)
                 times = _time_batches(ENGINES[self.engine](candidate), batch, WARMUP + TRIES)
                 tried[candidate] = np.median(times[WARMUP:])
@@ -50,6 +50,7 @@ class BatchJob(Job):
             repeats = min(max(int(SECONDS * 1e9 / tried[fastest]), 3), 100)
             measured["batch_ns"].append(np.median(_time_batches(engine, batch, repeats)))
             measured["batch_threads"].append(fastest.threads)
+            measured["batch_settings"].append(fastest.settings)
         return {name: np.array(values) for name, values in measured.items()}
 
 
@@ -62,12 +63,12 @@ def measure(jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float 
     """Time batches of 1, 2, 4, … images in `runs` fresh processes, as `latency.measure` does.
 
     Returns a row for each job with `batches` (images at once), `batch_ns` (a list for each run of the median time of each
-    batch) and `batch_threads` (the CPU threads of each), or with its `reason`.
+    batch), `batch_threads` and `batch_settings` (of each), or with its `reason`.
     """
     outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, seed, "batches")
     return [outcome.row(batches=batch_sizes(outcome.job.largest),
                         **{name: [result[name].tolist() for result in outcome.results]
-                           for name in ("batch_ns", "batch_threads")}) for outcome in outcomes]
+                           for name in ("batch_ns", "batch_threads", "batch_settings")}) for outcome in outcomes]
 
 
 def _time_batches(engine: PythonEngine, batch: torch.Tensor, repeats: int) -> list[int]:

@@ -12,7 +12,7 @@ from cifar_lib import InputError, data, model, timer
 from cifar_lib.benchmark import process
 from cifar_lib.benchmark.process import Job
 from cifar_lib.benchmark.rounds import Outcome, prepare_engine, run_rounds
-from cifar_lib.benchmark.threads import fastest_threads
+from cifar_lib.benchmark.tuning import combinations, try_all
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import Setup, load_torchscript
 from cifar_lib.engines.cpp import CppEngine
@@ -60,8 +60,8 @@ def measure(
 ) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Time every job in `runs` fresh processes, or in fewer once `minutes` have passed (at least three).
 
-    `exported` is the folder of 2_export's files. A job with 0 threads on a CPU gets the number that its engine is fastest
-    with, in the precision of the engine's first job. Returns a row for each job (what the record keeps) and the raw series:
+    `exported` is the folder of 2_export's files. A job gets the settings, and where it has 0 threads on a CPU the number, that
+    its engine is fastest with. Returns a row for each job (what the record keeps) and the raw series:
     `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot run here is a row with
     its `reason`; InputError where none can.
     """
@@ -91,7 +91,6 @@ def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -
         reference_logits = np.repeat(reference_logits[:1], len(reference_logits), axis=0)
     return outcome.row(
         version=outcome.version,
-        settings=ENGINES[job.engine].settings,
         file_bytes=outcome.file_bytes,
         series=job.name,
         accuracy=100 * float(np.mean([result["classes"] == expected for result in results])),  # of the timed predictions
@@ -114,20 +113,26 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
         "load_ns": int(result["load_ns"]),
         "involuntary_switches": int(result["involuntary_switches"]),
         "steal_share": result["steal_share"],
+        "others_share": None if np.isnan(result["others_share"]) else float(result["others_share"]),
         "mhz": result["mhz"],
     }
 
 
-def _prepare(outcome: Outcome, exported: Path, prepared: Path, tried: dict[str, dict[int, float]]) -> None:
-    """Settle the job's number of threads and prepare its engine; `tried` remembers what an engine took."""
+def _prepare(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple[str, str], list[dict]]) -> None:
+    """Choose the job's settings and threads and prepare its engine; `tried` remembers what an engine took."""
     job = outcome.job
-    ENGINES[job.engine].version()  # raises where its library is missing
-    ENGINES[job.engine].check(job.setup(exported, prepared))
-    if not job.threads and job.device == "cpu":
-        if job.engine not in tried:
-            tried[job.engine] = fastest_threads(job, exported, prepared)
-        outcome.threads_tried_ns = tried[job.engine]
-        outcome.job = replace(job, threads=min(tried[job.engine], key=tried[job.engine].get))
+    engine = ENGINES[job.engine]
+    engine.version()  # raises where its library is missing
+    engine.check(job.setup(exported, prepared))
+    trial = replace(job, engine=engine.tuned_as or job.engine)
+    settings, threads = combinations(trial)[0]
+    if len(combinations(trial)) > 1:
+        key = trial.engine, job.precision
+        if key not in tried:
+            tried[key] = try_all(trial, exported, prepared)
+        outcome.tried = tried[key]
+        settings, threads, _ = min(outcome.tried, key=lambda one: one["ns"]).values()
+    outcome.job = replace(job, settings=settings, threads=threads)
     prepare_engine(outcome, exported, prepared)
 
 

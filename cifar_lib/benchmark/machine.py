@@ -12,6 +12,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from cifar_lib import InputError
+from cifar_lib.timer import used_and_passed
 
 # Not a name that Python could import: programs are run from that folder, too.
 LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
@@ -42,9 +43,8 @@ def busy_share(seconds: float = 3) -> float:
     """The share of the machine's processor time that is used, watched while this process sleeps: what others use."""
     before = psutil.cpu_times()
     time.sleep(seconds)
-    after = psutil.cpu_times()
-    passed, idle = total(after) - total(before), _idle(after) - _idle(before)
-    return (passed - idle) / passed if passed > 0 else 0.0
+    used, passed = used_and_passed(before, psutil.cpu_times())
+    return used / passed if passed > 0 else 0.0
 
 
 def clock() -> dict:
@@ -53,13 +53,3 @@ def clock() -> dict:
     steps = np.diff(readings)
     return {"name": time.get_clock_info("perf_counter").implementation, "step_ns": int(steps[steps > 0].min()),
             "cost_ns": float(np.median(steps))}
-
-
-def total(times: tuple[float, ...]) -> float:
-    """All seconds of a reading of psutil.cpu_times; those of virtual machines' guests are among the user's already."""
-    return sum(times) - getattr(times, "guest", 0) - getattr(times, "guest_nice", 0)
-
-
-def _idle(times: tuple[float, ...]) -> float:
-    """Seconds in which nothing was computed; waiting for input or output counts."""
-    return times.idle + getattr(times, "iowait", 0)

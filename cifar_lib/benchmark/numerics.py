@@ -26,7 +26,8 @@ def compare_predictions(
     labels, logits = test.labels.numpy(), {}
     measured = [row for row in rows if "runs" in row]
     for row in tqdm(measured, desc="accuracy", unit="precision"):
-        setup = Setup(exported, prepared_folder(exported), row["precision"], row["device"], row["threads"])
+        setup = Setup(exported, prepared_folder(exported), row["precision"], row["device"], row["threads"],
+                      settings=row["settings"])
         logits[row["engine"], row["precision"]] = predict(row["engine"], setup, test.images)
         if row["device"] == "cuda":
             ENGINES[row["engine"]].prepare(setup)

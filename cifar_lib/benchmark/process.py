@@ -12,18 +12,18 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from cifar_lib import InputError
-from cifar_lib.benchmark.machine import total
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PRECISIONS, Setup
 from cifar_lib.records import cifar10
 from cifar_lib.records.environment import clock_mhz
+from cifar_lib.timer import used_and_passed
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal to be sent when the parent ends
 
@@ -36,6 +36,7 @@ class Job(ABC):
     precision: str
     device: str
     threads: int  # of the CPU; 0 leaves the choice to those who prepare the job
+    settings: str = field(default="", kw_only=True)  # of the engine; "" likewise
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ class Job(ABC):
         return ""
 
     def setup(self, exported: Path, prepared: Path) -> Setup:
-        return Setup(exported, prepared, self.precision, self.device, self.threads)
+        return Setup(exported, prepared, self.precision, self.device, self.threads, settings=self.settings)
 
     @abstractmethod
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
@@ -75,7 +76,7 @@ def run_in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
 def steal_share(before: tuple[float, ...]) -> float:
     """The share of all processor time that the host took for others since `before`, a reading of psutil.cpu_times."""
     after = psutil.cpu_times()
-    passed = total(after) - total(before)
+    _, passed = used_and_passed(before, after)
     return (getattr(after, "steal", 0) - getattr(before, "steal", 0)) / passed if passed > 0 else 0.0
 
 

@@ -27,12 +27,12 @@ class Outcome:
     reason: str = ""
     version: str = ""  # of the engine's library
     file_bytes: int = 0  # of what was loaded
-    threads_tried_ns: dict[int, float] | None = None
+    tried: list[dict] | None = None  # settings and threads, and what an image took with them
 
     def row(self, **measured: object) -> dict:
         """What a record says of the job, and `measured` unless it did not run."""
         return {**asdict(self.job), **({"reason": self.reason} if self.reason else
-                                       {"threads_tried_ns": self.threads_tried_ns, **measured})}
+                                       {"tried": self.tried, **measured})}
 
 
 Prepare = Callable[[Outcome, Path, Path], None]  # outcome, exported, prepared: settle what the job leaves open, and compile

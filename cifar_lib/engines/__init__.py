@@ -11,14 +11,14 @@ import torch
 
 from cifar_lib.data import normalise
 from cifar_lib.engines.base import Engine, Setup
-from cifar_lib.engines.cpp import AOTInductorCpp, TorchScriptCpp
+from cifar_lib.engines.cpp import AOTInductorCpp, TorchScriptCpp, TorchScriptPlain
 from cifar_lib.engines.onnx import ONNXRuntime, OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
-    for engine in (Eager, TorchScript, TorchScriptCpp, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime, OpenVINO,
-                   EagerCUDAGraph, TorchScriptCUDAGraph)
+    for engine in (Eager, TorchScript, TorchScriptCpp, TorchScriptPlain, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime,
+                   OpenVINO, EagerCUDAGraph, TorchScriptCUDAGraph)
 }
 
 

@@ -43,13 +43,15 @@ class Setup:
     device: str = "cpu"
     threads: int = 0  # on the CPU; 0 leaves the library's default
     batch: int = 1  # images at once
+    settings: str = ""  # one of the engine's `choices`; "" is the first
 
 
 class Engine:
     """What every engine says of itself, and how it is set up. Raises InputError where it cannot run here."""
 
     name: str
-    settings = "the library's own"  # in words: what was set for low latency
+    settings: tuple[str, ...] = ("the library's own",)  # what can be set for low latency, in words that decide what is set
+    tuned_as: str | None = None  # the engine whose fastest settings and threads suit this one, too
     library = "torch"  # the package or module whose version counts
     file = "model.pt"  # which of the exported files it runs
     precisions = ("float32", "tf32", "float16", "bfloat16")
@@ -59,6 +61,7 @@ class Engine:
         self.check(setup)
         exists(self.model_file(setup))
         self.setup = setup
+        self.words = (setup.settings or self.choices(setup.device)[0]).split(", ")
 
     @classmethod
     def check(cls, setup: Setup) -> None:
@@ -68,6 +71,11 @@ class Engine:
                 raise InputError(f"{cls.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
         if setup.precision == "tf32" and (setup.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
             raise InputError("tf32 is what NVIDIA's GPUs multiply in, from compute capability 8.0 on: here there is none.")
+
+    @classmethod
+    def choices(cls, device: str) -> tuple[str, ...]:
+        """The settings that may suit a machine best: all are tried, and the fastest is measured."""
+        return cls.settings
 
     @classmethod
     def prepare(cls, setup: Setup) -> None:

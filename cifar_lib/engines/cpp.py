@@ -22,21 +22,37 @@ class CppEngine(Engine):
     def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
         """What `timer.time_engine` measures, measured by the program itself."""
         setup = self.setup
-        return infer.run(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision)
+        return infer.run(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision, self.words)
 
 
 class TorchScriptCpp(CppEngine):
-    """The original's own way: its kind of program, by libtorch."""
+    """The exported program by libtorch, with the settings and threads that its twin in Python is fastest with."""
 
     name = "torchscript-cpp"
-    settings = "libtorch, " + TorchScript.settings
+    tuned_as = TorchScript.name
+    settings = TorchScript.settings
+
+    @classmethod
+    def choices(cls, device: str) -> tuple[str, ...]:
+        return TorchScript.choices(device)
+
+
+class TorchScriptPlain(CppEngine):
+    """The original's own way: the exported program as libtorch loads it, and one image to warm up."""
+
+    name = "torchscript-plain"
+    settings = ("as loaded, contiguous, one image to warm up",)
+
+    def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
+        return super().measure(test, warmup=1)
 
 
 class AOTInductorCpp(CppEngine):
-    """The package of AOTInductor, by libtorch."""
+    """The package of AOTInductor, by libtorch, with the threads that its twin in Python is fastest with."""
 
     name = "aotinductor-cpp"
-    settings = "libtorch, " + AOTInductor.settings
+    tuned_as = AOTInductor.name
+    settings = AOTInductor.settings
     file = AOTInductor.file
 
     @classmethod

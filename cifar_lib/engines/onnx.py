@@ -37,7 +37,7 @@ class ONNXRuntime(ONNXEngine):
     """Microsoft's ONNX Runtime."""
 
     name = "onnxruntime"
-    settings = "all graph optimisations, batch size fixed"
+    settings = ("all graph optimisations, batch size fixed",)
     library = "onnxruntime"
 
     def __init__(self, setup: Setup) -> None:
@@ -57,7 +57,7 @@ class OpenVINO(ONNXEngine):
     """Intel's OpenVINO."""
 
     name = "openvino"
-    settings = "latency hint, batch size fixed, shared memory in and out"
+    settings = ("latency hint, batch size fixed, shared memory in and out",)
     library = "openvino"
     precisions = ("float32", "float16", "bfloat16", "int8")
     HINTS: ClassVar = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}

@@ -18,6 +18,7 @@ class PyTorchEngine(PythonEngine):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.dtype = PRECISIONS[setup.precision]
+        self.layout = torch.channels_last if "channels-last" in self.words else torch.contiguous_format
         if setup.threads:
             torch.set_num_threads(setup.threads)
         torch.backends.cudnn.benchmark = True
@@ -32,45 +33,59 @@ class PyTorchEngine(PythonEngine):
 
     @torch.inference_mode()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network(image.to(self.setup.device, self.dtype, memory_format=torch.channels_last))
+        return self.network(image.to(self.setup.device, self.dtype, memory_format=self.layout))
 
     def exported_network(self) -> torch.nn.Module:
-        """The network of model.pt as a module of Python, channels-last."""
+        """The network of model.pt as a module of Python."""
         network = network_from(load_torchscript(self.model_file(self.setup)).state_dict())
-        return network.to(self.setup.device, self.dtype, memory_format=torch.channels_last).requires_grad_(False)
+        return network.to(self.setup.device, self.dtype, memory_format=self.layout).requires_grad_(False)
 
 
 class Eager(PyTorchEngine):
     """PyTorch as it comes, an operation at a time, with the weights of the exported model."""
 
     name = "eager"
-    settings = "inference mode, channels-last"
+    settings = ("channels-last", "contiguous")
 
     def load(self) -> torch.nn.Module:
         return self.exported_network()
 
 
 class TorchScript(PyTorchEngine):
-    """The exported program, frozen and optimised by PyTorch's own passes after it is loaded."""
+    """The exported program, frozen after it is loaded.
+
+    `optimize_for_inference` is a prototype that slows a network down here and speeds it up there: on a CPU it computes float32
+    in oneDNN's own layout, and leaves 16 bits as they are.
+    """
 
     name = "torchscript"
-    settings = "inference mode, frozen, optimize_for_inference, channels-last"
+    settings = ("frozen, channels-last", "frozen, contiguous", "frozen, optimize_for_inference")
+
+    @classmethod
+    def choices(cls, device: str) -> tuple[str, ...]:
+        return cls.settings if device == "cpu" else (*cls.settings, "frozen, optimize_for_inference, channels-last")
 
     def load(self) -> torch.nn.Module:
         network = load_torchscript(self.model_file(self.setup)).eval()
-        network = network.to(self.setup.device, self.dtype, memory_format=torch.channels_last)
+        network = network.to(self.setup.device, self.dtype, memory_format=self.layout)
         with warnings.catch_warnings(action="ignore"):
-            return torch.jit.optimize_for_inference(torch.jit.freeze(network))
+            network = torch.jit.freeze(network)
+            return torch.jit.optimize_for_inference(network) if "optimize_for_inference" in self.words else network
 
 
 class CUDAGraph(PyTorchEngine):
     """Copy in, network, argmax and copy out, captured once as a CUDA graph: one launch replays them all.
 
     A graph reads and writes the same memory each time, so the image is copied to pinned memory of its own first; that
-    copy is timed, too.
+    copy is timed, too. While it waits for the GPU the processor spins, or sleeps where the settings say `blocking`.
     """
 
     devices = ("cuda",)
+
+    @classmethod
+    def choices(cls, device: str) -> tuple[str, ...]:
+        first, *others = (f"{settings}, CUDA graph" for settings in super().choices(device))
+        return first, *others, f"{first}, blocking"
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -83,12 +98,13 @@ class CUDAGraph(PyTorchEngine):
                 for _ in range(3):
                     self._classify()
             torch.cuda.current_stream().wait_stream(side_stream)
+            self.done = torch.cuda.Event(blocking="blocking" in self.words)
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
                 self._classify()
 
     def _classify(self) -> None:
-        image = self.image.to("cuda", non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
+        image = self.image.to("cuda", non_blocking=True).to(self.dtype, memory_format=self.layout)
         self.scores = self.network(image)
         self.predicted.copy_(self.scores.argmax(1), non_blocking=True)
 
@@ -96,7 +112,8 @@ class CUDAGraph(PyTorchEngine):
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         self.image.copy_(image)
         self.graph.replay()
-        torch.cuda.synchronize()
+        self.done.record()
+        self.done.synchronize()
         return self.scores
 
     def classify(self, image: torch.Tensor) -> int:
@@ -108,21 +125,19 @@ class EagerCUDAGraph(CUDAGraph, Eager):
     """PyTorch's operations, replayed from a graph."""
 
     name = "eager-cudagraph"
-    settings = Eager.settings + ", CUDA graph"
 
 
 class TorchScriptCUDAGraph(CUDAGraph, TorchScript):
     """The exported program, replayed from a graph."""
 
     name = "torchscript-cudagraph"
-    settings = TorchScript.settings + ", CUDA graph"
 
 
 class Compiled(PyTorchEngine):
     """The network of the exported model, compiled by TorchInductor when its first image comes."""
 
     name = "compile"
-    settings = "torch.compile, max-autotune, frozen, static shapes, channels-last"
+    settings = ("max-autotune, frozen, static shapes, channels-last",)
 
     def load(self) -> torch.nn.Module:
         torch._inductor.config.freezing = True
@@ -133,7 +148,7 @@ class AOTInductor(PyTorchEngine):
     """The exported program (model.pt2), compiled ahead of time for this machine."""
 
     name = "aotinductor"
-    settings = "AOTInductor, frozen, static shapes, channels-last"
+    settings = ("frozen, static shapes, channels-last",)
     file = "model.pt2"
 
     @classmethod

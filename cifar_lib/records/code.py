@@ -7,6 +7,7 @@ it, nor is the time at which a file was touched.
 import ast
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -58,8 +59,21 @@ def module_file(name: str) -> Path:
     raise ModuleNotFoundError(name)
 
 
-def uncommitted() -> list[str]:
-    """The files of code that are not as committed; notebooks count by their code cells."""
+def commit() -> str | None:
+    """The commit of this code: of the clone, or of the archive that it was unpacked from (`git archive` writes it there)."""
+    if (ROOT / ".git").exists():
+        return git("rev-parse", "HEAD") or None
+    try:
+        node = (ROOT / ".git_archival.txt").read_text(encoding="utf-8").split()[-1]
+    except (OSError, IndexError):
+        return None
+    return None if "$" in node else node
+
+
+def uncommitted() -> list[str] | None:
+    """The files of code that are not as committed; notebooks count by their code cells. None where there is no clone to ask."""
+    if not ((ROOT / ".git").exists() and git("rev-parse", "HEAD")):
+        return None
     status = git("status", "--porcelain", "--untracked-files=all", "--", *CODE, strip=False)
     changed = [line[3:] for line in status.splitlines()]
     return [path for path in changed if not (path.endswith(".ipynb") and _same_cells(path))]
@@ -68,7 +82,9 @@ def uncommitted() -> list[str]:
 def git(*arguments: str, strip: bool = True) -> str:
     """What git prints, asked in the clone; nothing where it is missing or fails."""
     try:
-        process = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # GIT_DIR names another's
+        process = subprocess.run(["git", "-C", str(ROOT), *arguments], env=own, capture_output=True, text=True, timeout=10,
+                                 check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return process.stdout.strip() if strip else process.stdout

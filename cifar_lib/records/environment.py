@@ -32,9 +32,9 @@ def describe(device: str) -> dict:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
-        "commit": code.git("rev-parse", "HEAD") or None,
+        "commit": code.commit(),
         "requirements_sha256": _sha256(ROOT / "requirements.lock"),
-        "uncommitted_changes": bool(code.uncommitted()),
+        "uncommitted_changes": None if (changed := code.uncommitted()) is None else bool(changed),
     }
 
 

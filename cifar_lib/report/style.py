@@ -41,8 +41,8 @@ STYLE = {
 }
 
 # The engines in the order of their colors; a test holds that all are named.
-ENGINES = ["eager", "torchscript", "torchscript-cpp", "compile", "aotinductor", "aotinductor-cpp", "onnxruntime", "openvino",
-           "eager-cudagraph", "torchscript-cudagraph"]
+ENGINES = ["eager", "torchscript", "torchscript-cpp", "torchscript-plain", "compile", "aotinductor", "aotinductor-cpp",
+           "onnxruntime", "openvino", "eager-cudagraph", "torchscript-cudagraph"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Spin(PythonEngine):
     """Computes for a known time."""
 
     name = "spin"
-    settings = "none"
+    settings = ("none",)
     times_ns = TIMES_NS
 
     def __init__(self, setup: Setup) -> None:

@@ -9,7 +9,7 @@ import torch
 from helpers import export_all, tiny_network
 
 from cifar_lib import data, model
-from cifar_lib.benchmark import batches, machine
+from cifar_lib.benchmark import batches, machine, tuning
 from cifar_lib.benchmark.batches import BatchJob
 from cifar_lib.engines import ENGINES, base
 from cifar_lib.engines.base import PythonEngine, Setup
@@ -77,7 +77,7 @@ def test_each_batch_size_gets_the_number_of_threads_that_it_is_fastest_with(
     images = data.Split(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64), {})
     monkeypatch.setattr(data, "load", lambda _: images)
     monkeypatch.setitem(ENGINES, "shared", Shared)
-    monkeypatch.setattr(batches, "thread_counts", lambda: [1, 2, 4])
+    monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2, 4])
     monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter_ns=lambda: clock["ns"]))
     (tmp_path / "model.pt").touch()
     job = BatchJob("shared", "float32", "cpu", threads=0, largest=8)

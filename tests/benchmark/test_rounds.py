@@ -20,7 +20,8 @@ from cifar_lib.records import AA_TEST
 
 EAGER, TORCHSCRIPT = (LatencyJob(engine, "float32", "cpu", threads=1, images=100, warmup=5)
                       for engine in ("eager", "torchscript"))
-ON_A_GPU = LatencyJob("eager", "float16", "cuda", threads=1, images=100, warmup=5)
+ON_A_GPU = LatencyJob("eager", "float16", "cuda", threads=1, settings="contiguous", images=100, warmup=5)
+TRIED = [{"settings": "channels-last", "threads": 2, "ns": 3000.0}, {"settings": "contiguous", "threads": 2, "ns": 1000.0}]
 PRECISIONS = [replace(EAGER, precision=precision) for precision in ("float32", "float16", "bfloat16")]
 
 
@@ -35,7 +36,7 @@ def measured_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Laten
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 1000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
                 "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0),
-                "steal_share": 0.0, "mhz": [2000]}
+                "others_share": 0.01, "steal_share": 0.0, "mhz": [2000]}
 
     nothing = data.Split(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.zeros(100, dtype=torch.int64), {})
     monkeypatch.setattr(data, "load", lambda _: nothing)
@@ -47,16 +48,16 @@ def measured_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Laten
 
 
 @pytest.fixture
-def tried_threads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The engines and precisions whose numbers of threads were tried; two threads are the fastest."""
-    tried = []
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The engines and precisions whose settings and threads were tried; two threads and "contiguous" are the fastest."""
+    tries = []
 
-    def pretend(job: LatencyJob, exported: Path, prepared: Path) -> dict[int, float]:
-        tried.append((job.engine, job.precision))
-        return {1: 3000.0, 2: 1000.0, 4: 2000.0}
+    def pretend(job: LatencyJob, exported: Path, prepared: Path) -> list[dict]:
+        tries.append((job.engine, job.precision))
+        return TRIED
 
-    monkeypatch.setattr(latency, "fastest_threads", pretend)
-    return tried
+    monkeypatch.setattr(latency, "try_all", pretend)
+    return tries
 
 
 # ---- the order
@@ -183,32 +184,38 @@ def test_the_machine_is_held_while_jobs_are_prepared_and_measured(
     assert not is_held()
 
 
-# ---- the number of threads
+# ---- settings and threads
 
 
-def test_an_engine_gets_the_number_of_threads_that_it_is_fastest_with(
-    measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
+def test_an_engine_gets_the_settings_and_threads_that_it_is_fastest_with(
+    measured_jobs: list[LatencyJob], tries: list[tuple[str, str]], tmp_path: Path
 ) -> None:
     rows, _ = latency.measure([replace(EAGER, threads=0), replace(EAGER, threads=0, variant=AA_TEST)], 1, tmp_path)
-    assert [row["threads"] for row in rows] == [2, 2]
-    assert rows[0]["threads_tried_ns"] == rows[1]["threads_tried_ns"] == {1: 3000, 2: 1000, 4: 2000}
-    assert [job.threads for job in measured_jobs] == [2, 2]
-    assert tried_threads == [("eager", "float32")]  # once for both
+    assert [(row["settings"], row["threads"], row["tried"]) for row in rows] == 2 * [("contiguous", 2, TRIED)]
+    assert [(job.settings, job.threads) for job in measured_jobs] == 2 * [("contiguous", 2)]
+    assert tries == [("eager", "float32")]  # once for both
 
 
-def test_numbers_of_threads_are_tried_once_for_each_engine(
-    measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
+def test_settings_are_tried_once_for_each_engine_and_precision(
+    measured_jobs: list[LatencyJob], tries: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    jobs = [replace(job, threads=0) for job in (EAGER, TORCHSCRIPT, PRECISIONS[1])]
-    rows, _ = latency.measure(jobs, 1, tmp_path)
-    assert tried_threads == [("eager", "float32"), ("torchscript", "float32")]
-    assert [row["threads"] for row in rows] == [2, 2, 2]
+    jobs = [replace(job, threads=0) for job in (EAGER, TORCHSCRIPT, PRECISIONS[1], EAGER)]
+    latency.measure(jobs, 1, tmp_path)
+    assert tries == [("eager", "float32"), ("torchscript", "float32"), (PRECISIONS[1].engine, PRECISIONS[1].precision)]
 
 
-def test_a_named_number_of_threads_is_kept_and_others_are_not_tried(
-    measured_jobs: list[LatencyJob], tried_threads: list[tuple[str, str]], tmp_path: Path
+def test_a_program_in_cpp_gets_what_its_twin_in_python_is_fastest_with(
+    measured_jobs: list[LatencyJob], tries: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, _ = latency.measure([replace(EAGER, threads=4)], 1, tmp_path)
-    assert (rows[0]["threads"], rows[0]["threads_tried_ns"]) == (4, None)
-    assert [job.threads for job in measured_jobs] == [4]
-    assert tried_threads == []
+    monkeypatch.setattr(ENGINES["torchscript-cpp"], "prepare", lambda setup: None)
+    latency.measure([replace(TORCHSCRIPT, threads=0), replace(TORCHSCRIPT, engine="torchscript-cpp", threads=0)], 1, tmp_path)
+    assert tries == [("torchscript", "float32")]
+    assert [(job.settings, job.threads) for job in measured_jobs] == 2 * [("contiguous", 2)]
+
+
+def test_where_there_is_one_way_only_nothing_is_tried(
+    measured_jobs: list[LatencyJob], tries: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    rows, _ = latency.measure([replace(EAGER, threads=4, settings="channels-last")], 1, tmp_path)
+    assert (rows[0]["threads"], rows[0]["settings"], rows[0]["tried"]) == (4, "channels-last", None)
+    assert tries == []

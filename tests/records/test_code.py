@@ -232,5 +232,31 @@ def test_results_figures_and_prose_are_no_code(clone: Path) -> None:
 
 def test_code_without_a_repository_has_no_known_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code.uncommitted() == [] and code.git("rev-parse", "HEAD") == ""
+    assert (code.commit(), code.uncommitted()) == (None, None)
+
+
+def test_code_within_another_repository_is_not_taken_for_its(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "ROOT", clone / "cifar_lib")
+    assert (code.commit(), code.uncommitted()) == (None, None)
+
+
+def test_another_repository_that_the_environment_names_is_not_asked(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = code.commit()
+    subprocess.run(["git", "init", "--quiet", tmp_path / "other"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert own and (code.commit(), code.uncommitted()) == (own, [])
+
+
+def test_an_archive_knows_the_commit_that_it_was_made_of(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".gitattributes", ".git_archival.txt"):
+        shutil.copy(ROOT / name, clone)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "archived")
+    commit = code.commit()
+    (tmp_path / "unpacked").mkdir()
+    archive = subprocess.run(["git", "-C", clone, "archive", "HEAD"], capture_output=True, check=True)
+    subprocess.run(["tar", "-x", "-C", tmp_path / "unpacked"], input=archive.stdout, check=True)
+    monkeypatch.setattr(code, "ROOT", tmp_path / "unpacked")
+    assert commit and (code.commit(), code.uncommitted()) == (commit, None)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from cifar_lib.data import Split
 
 SOURCES = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
+SETTINGS = {"frozen", "optimize_for_inference", "channels-last"}  # what the program can set
 
 
 def build() -> Path:
@@ -40,21 +42,22 @@ def build() -> Path:
 
 
 def run(
-    model_file: Path, test: Split, warmup: int = 0, threads: int = 0, device: str = "cpu", precision: str = "float32"
+    model_file: Path, test: Split, warmup: int = 0, threads: int = 0, device: str = "cpu", precision: str = "float32",
+    settings: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Classify the images of `test` one at a time with the program.
+    """Classify the images of `test` one at a time with the program, which takes those of `settings` that it knows.
 
     Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10 of the first
-    images), `load_ns` and `involuntary_switches`. Raises InputError with the program's own sentence.
+    images), `load_ns`, `involuntary_switches` and `others_share`. Raises InputError with the program's own sentence.
     """
     with tempfile.TemporaryDirectory() as folder:
         images, out = Path(folder) / "images.bin", Path(folder) / "out"
         np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
         _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
-             "--device", device, "--precision", precision, "--out", out)
+             "--device", device, "--precision", precision, "--settings", ",".join(SETTINGS & set(settings)), "--out", out)
         arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
-    return {**arrays, "logits": arrays["logits"].reshape(-1, 10), "load_ns": arrays["load_ns"][0],
-            "involuntary_switches": arrays["involuntary_switches"][0]}
+    single = {name: arrays[name][0] for name in ("load_ns", "involuntary_switches", "others_share")}
+    return {**arrays, "logits": arrays["logits"].reshape(-1, 10), **single}
 
 
 def _tool(name: str) -> str:

@@ -5,9 +5,11 @@
 // normalising stay outside; the next image starts when the last is done.
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
@@ -18,6 +20,8 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <set>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -31,7 +35,7 @@ namespace {
 
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
-    "             [--precision float32] [--out folder]\n"
+    "             [--precision float32] [--settings frozen,channels-last] [--out folder]\n"
     "\n"
     "--model      a TorchScript program (.pt) or an AOTInductor package (.pt2)\n"
     "--data       CIFAR-10's binary format: one byte of label and 3,072 of pixels an image\n"
@@ -39,8 +43,10 @@ constexpr auto kUsage =
     "--threads    CPU threads of PyTorch (0 leaves its default)\n"
     "--device     cpu or cuda\n"
     "--precision  float32, float16 or bfloat16 (a package has its own)\n"
+    "--settings   any of frozen, optimize_for_inference and channels-last, with commas between them\n"
     "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy (of the first\n"
-    "             images), load_ns.npy and involuntary_switches.npy\n";
+    "             images), load_ns.npy, involuntary_switches.npy and others_share.npy (the share of the machine's processor\n"
+    "             time that others used while images were timed)\n";
 constexpr int64_t kPixels = 3 * 32 * 32;
 constexpr int64_t kImagesWithLogits = 200;
 
@@ -54,7 +60,7 @@ int64_t nanoseconds_since(Clock::time_point start) {
 
 Settings read_settings(int count, char** words) {
     Settings settings{{"model", ""}, {"data", ""},       {"images", "10000"},      {"warmup", "0"}, {"threads", "0"},
-                      {"out", ""},   {"device", "cpu"}, {"precision", "float32"}};
+                      {"out", ""},   {"device", "cpu"}, {"precision", "float32"},  {"settings", "frozen,channels-last"}};
     for (int i = 1; i < count; i += 2) {
         const std::string word = words[i];
         if (word == "--help") {
@@ -87,6 +93,17 @@ torch::Dtype dtype(const std::string& precision) {
     throw std::invalid_argument("--precision must be float32, float16 or bfloat16, not " + precision + ".");
 }
 
+std::set<std::string> words(const std::string& settings) {
+    std::set<std::string> read;
+    std::istringstream stream(settings);
+    for (std::string word; std::getline(stream, word, ',');) {
+        if (word != "frozen" && word != "optimize_for_inference" && word != "channels-last")
+            throw std::invalid_argument("--settings must be of frozen, optimize_for_inference and channels-last, not " + word + ".");
+        read.insert(word);
+    }
+    return read;
+}
+
 // Normalised images (float32 1×3×32×32 each, as the network takes them) and their labels.
 struct Images {
     std::vector<torch::Tensor> images;
@@ -109,7 +126,7 @@ Images read_images(const std::string& path, int64_t count) {
     return read;
 }
 
-Network load(const std::string& path, torch::Device device, torch::Dtype precision) {
+Network load(const std::string& path, torch::Device device, torch::Dtype precision, const std::set<std::string>& settings) {
     if (!std::filesystem::is_regular_file(path)) throw std::invalid_argument("there is no model at " + path + ".");
     try {
         if (path.size() > 4 && path.substr(path.size() - 4) == ".pt2") {
@@ -119,10 +136,13 @@ Network load(const std::string& path, torch::Device device, torch::Dtype precisi
         auto program = torch::jit::load(path, torch::kCPU);
         program.eval();
         program.to(device, precision);
-        for (const auto& weights : program.parameters())
-            if (weights.dim() == 4) weights.set_data(weights.contiguous(torch::MemoryFormat::ChannelsLast));
-        auto fast = std::make_shared<torch::jit::Module>(torch::jit::optimize_for_inference(program));
-        return [fast](const torch::Tensor& image) { return fast->forward({image}).toTensor(); };
+        if (settings.count("channels-last"))
+            for (const auto& weights : program.parameters())
+                if (weights.dim() == 4) weights.set_data(weights.contiguous(torch::MemoryFormat::ChannelsLast));
+        if (settings.count("frozen")) program = torch::jit::freeze(program);
+        if (settings.count("optimize_for_inference")) program = torch::jit::optimize_for_inference(program);
+        auto network = std::make_shared<torch::jit::Module>(program);
+        return [network](const torch::Tensor& image) { return network->forward({image}).toTensor(); };
     } catch (const c10::Error& error) {
         throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what_without_backtrace());
     }
@@ -149,6 +169,34 @@ int64_t involuntary_switches() {
     return usage.ru_nivcsw;
 }
 
+// Seconds of processor time: what all programs used, this one among them, and what all cores had.
+struct ProcessorTime {
+    double used = 0, own = 0, all = 0;
+
+    static ProcessorTime now() {
+        ProcessorTime time;
+        std::ifstream file("/proc/stat");  // Linux: user, nice, system, idle, iowait, irq, softirq, steal
+        std::string word;
+        file >> word;
+        const double tick = 1.0 / static_cast<double>(sysconf(_SC_CLK_TCK));
+        for (int i = 0; i < 8; ++i) {
+            double ticks = 0;
+            if (!(file >> ticks)) ticks = std::nan("");  // where it cannot be read nothing is known
+            time.all += ticks * tick;
+            if (i != 3 && i != 4) time.used += ticks * tick;
+        }
+        rusage usage{};
+        getrusage(RUSAGE_SELF, &usage);
+        for (const auto& part : {usage.ru_utime, usage.ru_stime})
+            time.own += static_cast<double>(part.tv_sec) + 1e-6 * static_cast<double>(part.tv_usec);
+        return time;
+    }
+
+    double others_share_since(const ProcessorTime& before) const {
+        return (used - before.used - (own - before.own)) / (all - before.all);
+    }
+};
+
 void run(const Settings& settings) {
     const c10::InferenceMode no_gradients;
     const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
@@ -159,14 +207,16 @@ void run(const Settings& settings) {
     const torch::Device device(settings.at("device"));
     at::globalContext().setAllowTF32CuDNN(false);  // float32 means float32
     at::globalContext().setBenchmarkCuDNN(true);
+    const auto wanted = words(settings.at("settings"));
+    const auto layout = wanted.count("channels-last") ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
     const auto test = read_images(settings.at("data"), count);
 
     const auto started = Clock::now();
-    const auto network = load(settings.at("model"), device, precision);
+    const auto network = load(settings.at("model"), device, precision, wanted);
     const int64_t load_ns = nanoseconds_since(started);
 
     const auto logits = [&](const torch::Tensor& image) {
-        return network(image.to(device, precision, false, false, torch::MemoryFormat::ChannelsLast));
+        return network(image.to(device, precision, false, false, layout));
     };
     const auto classify = [&](const torch::Tensor& image) {
         return static_cast<uint8_t>(logits(image).argmax().item<int64_t>());
@@ -179,6 +229,7 @@ void run(const Settings& settings) {
         warmup_ns[i] = nanoseconds_since(start);
     }
     const int64_t switches = involuntary_switches();
+    const auto before = ProcessorTime::now();
     for (int64_t i = 0; i < count; ++i) {
         const auto start = Clock::now();
         const auto found = classify(test.images[i]);
@@ -186,6 +237,7 @@ void run(const Settings& settings) {
         classes[i] = found;
     }
     const int64_t switched = involuntary_switches() - switches;
+    const double others_share = ProcessorTime::now().others_share_since(before);
 
     int64_t right = 0;
     for (int64_t i = 0; i < count; ++i) right += classes[i] == test.labels[i];
@@ -205,6 +257,7 @@ void run(const Settings& settings) {
         save(out / "logits.npy", "<f4", scores);
         save(out / "load_ns.npy", "<i8", std::vector<int64_t>{load_ns});
         save(out / "involuntary_switches.npy", "<i8", std::vector<int64_t>{switched});
+        save(out / "others_share.npy", "<f8", std::vector<double>{others_share});
     }
 }
 

@@ -1,8 +1,8 @@
-"""Every number of threads is tried in turns, in one process, and no disturbed try decides."""
+"""Every setting and number of threads is tried in turns, in one process, and no disturbed try decides."""
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,19 +12,19 @@ import torch
 from helpers import tiny_network
 
 from cifar_lib import data, timer
-from cifar_lib.benchmark import threads
+from cifar_lib.benchmark import tuning
 from cifar_lib.benchmark.latency import LatencyJob
-from cifar_lib.benchmark.threads import ThreadsJob, fastest_threads, thread_counts
+from cifar_lib.benchmark.tuning import TuningJob, combinations, thread_counts, try_all
 from cifar_lib.engines import ENGINES, export
 from cifar_lib.engines.base import PythonEngine, Setup
 from cifar_lib.records import cifar10 as dataset
 
-CALLS = threads.IMAGES + threads.IMAGES // 4  # of an engine in each try: the images, and those that warm it up
+CALLS = tuning.IMAGES + tuning.IMAGES // 4  # of an engine in each try: the images, and those that warm it up
 
 
 @pytest.mark.parametrize(("cores", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_numbers_of_threads_double_up_to_the_cores(cores: int, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "cores", lambda: cores)
+    monkeypatch.setattr(tuning, "cores", lambda: cores)
     assert thread_counts() == counts
 
 
@@ -64,7 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(data, "load", lambda _: images)
     monkeypatch.setitem(ENGINES, "paced", Paced)
     monkeypatch.setattr(timer, "time", SimpleNamespace(perf_counter_ns=lambda: state.ns))
-    monkeypatch.setattr(threads, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(timer, "gc", SimpleNamespace(collect=lambda: None, disable=lambda: None, enable=lambda: None))
     (tmp_path / "model.pt").touch()
     yield state
@@ -72,13 +72,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 
 def trial(folder: Path) -> list[float]:
-    job = ThreadsJob("paced", "float32", "cpu", 0, [1, 2, 4])
+    job = TuningJob("paced", "float32", "cpu", 0, [("", 1), ("", 2), ("", 4)])
     return job.measure(job.setup(folder, folder))["ns"].tolist()
 
 
 def test_every_number_is_tried_in_turns(machine: Machine, tmp_path: Path) -> None:
     assert trial(tmp_path) == [3000, 1700, 2000]
-    assert machine.tries == [1, 2, 4] * threads.TRIES
+    assert machine.tries == [1, 2, 4] * tuning.TRIES
     assert machine.loaded == [1, 2, 4]  # once each
 
 
@@ -100,26 +100,42 @@ def test_of_a_try_the_median_image_counts(machine: Machine, tmp_path: Path, monk
     assert trial(tmp_path) == [1, 1, 1]
 
 
-def test_each_number_has_its_time_measured_in_a_fresh_process(
+def test_each_combination_has_its_time_measured_in_a_fresh_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR10_DIR", dataset.STAND_IN)
-    monkeypatch.setattr(threads, "thread_counts", lambda: [1, 2])
+    monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2])
     export.torchscript(tiny_network(), tmp_path / "model.pt")
-    tried = fastest_threads(LatencyJob("torchscript", "float32", "cpu", 0), tmp_path, tmp_path)
-    assert list(tried) == [1, 2]
-    assert all(isinstance(ns, float) and ns > 0 for ns in tried.values())
+    tried = try_all(LatencyJob("eager", "float32", "cpu", 0), tmp_path, tmp_path)
+    assert [(one["settings"], one["threads"]) for one in tried] == [
+        ("channels-last", 1), ("channels-last", 2), ("contiguous", 1), ("contiguous", 2)]
+    assert all(isinstance(one["ns"], float) and one["ns"] > 0 for one in tried)
 
 
-def test_all_numbers_share_one_process_and_are_prepared_before(
+@pytest.mark.parametrize(("chosen", "expected"), [
+    ({}, [("channels-last", 1), ("channels-last", 2), ("contiguous", 1), ("contiguous", 2)]),
+    ({"threads": 2}, [("channels-last", 2), ("contiguous", 2)]),
+    ({"settings": "contiguous"}, [("contiguous", 1), ("contiguous", 2)]),
+    ({"device": "cuda"}, [("channels-last", 0), ("contiguous", 0)]),
+], ids=["nothing chosen", "threads", "settings", "on a GPU"])
+def test_what_is_chosen_already_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict, expected: list[tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2])
+    assert combinations(replace(LatencyJob("eager", "float32", "cpu", 0), **chosen)) == expected
+
+
+def test_all_combinations_share_one_process_and_are_prepared_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared, jobs = [], []
-    monkeypatch.setattr(threads, "thread_counts", lambda: [1, 2, 4])
-    monkeypatch.setattr(ENGINES["eager"], "prepare", lambda setup: prepared.append(setup.threads))
-    monkeypatch.setattr(threads, "run_in_fresh_process",
+    monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2, 4])
+    monkeypatch.setattr(ENGINES["aotinductor"], "prepare", lambda setup: prepared.append(setup.threads))
+    monkeypatch.setattr(tuning, "run_in_fresh_process",
                         lambda job, setup: jobs.append((job, list(prepared))) or {"ns": np.array([3.0, 1.0, 2.0])})
-    job = LatencyJob("eager", "bfloat16", "cpu", 0)
-    assert fastest_threads(job, tmp_path, tmp_path) == {1: 3.0, 2: 1.0, 4: 2.0}
-    assert [(asdict(trial), before) for trial, before in jobs] == [
-        ({"engine": "eager", "precision": "bfloat16", "device": "cpu", "threads": 0, "counts": [1, 2, 4]}, [1, 2, 4])]
+    (settings,) = ENGINES["aotinductor"].settings
+    tried = try_all(LatencyJob("aotinductor", "bfloat16", "cpu", 0), tmp_path, tmp_path)
+    assert tried == [{"settings": settings, "threads": threads, "ns": ns} for threads, ns in ((1, 3.0), (2, 1.0), (4, 2.0))]
+    ((trial, before),) = jobs
+    assert before == [1, 2, 4]
+    assert trial == TuningJob("aotinductor", "bfloat16", "cpu", 0, [(settings, 1), (settings, 2), (settings, 4)])
