@@ -85,7 +85,8 @@ def split(count: int) -> Split:
 
 
 def row(engine: str, precision: str, **others: object) -> dict:
-    return {"engine": engine, "precision": precision, "device": "cpu", "threads": 1, "settings": "", **(others or {"runs": [{}]})}
+    chosen = {"device": "cpu", "threads": 1, "settings": ""}
+    return {"engine": engine, "precision": precision, **chosen, **(others or {"runs": [{}]})}
 
 
 def test_every_row_that_ran_is_scored_and_compared_with_its_own_engines_float32(exported: Path) -> None:
