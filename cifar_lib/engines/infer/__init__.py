@@ -34,7 +34,7 @@ def build() -> Path:
         raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
     with tempfile.TemporaryDirectory() as folder:
         _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
-             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}")
+             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DTORCH={Path(torch.__file__).parent}")
         _call(_tool("cmake"), "--build", folder)
         with records.replacing(program) as scratch:
             shutil.copy2(Path(folder) / "infer", scratch)
