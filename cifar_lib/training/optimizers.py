@@ -26,7 +26,8 @@ def make_optimizers(network: ResNet9, recipe: Recipe) -> list[Optimizer]:
     optimizers: list[Optimizer] = [SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                                        nesterov=recipe.nesterov)]
     if recipe.muon:
-        optimizers.append(Muon([{"params": convolutions, "weights": "convolutions"}], lr=recipe.muon_rate))
+        optimizers.append(Muon([{"params": convolutions, "weights": "convolutions"}], lr=recipe.muon_rate,
+                               ns_steps=recipe.muon_steps))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["highest_lr"] = group["lr"]
