@@ -29,9 +29,10 @@ STEPS = ["train/seed0", "export", "latency", "half_precision", "ablation"]
 PARAMETERS = {
     "1_train": {"width": 2, "epochs": 2, "train_images": 300, "test_images": 100, "mixed_precision": "off"},
     "2_export": {"weights_from": RUN, "test_images": 100},
-    "3_latency": {"engines": ["eager", "torchscript"], "images": 100, "warmup": 20, "loadgen_rounds": 3, "threads": 1},
+    "3_latency": {"engines": ["eager", "torchscript"], "images": 100, "warmup": 20, "loadgen_rounds": 3, "threads": 1,
+                  "repeats": 0},
     "4_half_precision": {"engines": ["torchscript", "onnxruntime"], "precisions": ["float32", "float16", "int8"], "images": 100,
-                         "warmup": 10, "test_images": 200, "largest_batch": 2, "threads": 1},
+                         "warmup": 10, "test_images": 200, "largest_batch": 2, "threads": 1, "repeats": 0},
     "ablation": {"parts": ["dirac"], "width": 2, "epochs": 1, "train_images": 100, "held_out": 100},
 }
 
@@ -79,8 +80,8 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    results = [{**of_images, "ns": run, "load_ns": 2_000_000_000, "involuntary_switches": 1, "steal_share": 0.0, "mhz": [2000]}
-               for run in ns]
+    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "steal_share": 0.0, "others_share": 0.0, "mhz": [2000]}
+    results = [{**of_images, **of_a_run, "ns": run, "round": number, "disturbed": False} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
     return row | {name: new[name] for name in ("images", "series", "accuracy", "largest_logit_error", "runs")}
 

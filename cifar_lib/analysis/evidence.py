@@ -29,16 +29,17 @@ ByStep = dict[str, list[Evidence]]  # by step: "train", "export", "latency", "ha
 
 
 def gather(run: str) -> ByStep:
-    """The records of `run`, with the shipped trainings, and the shipped export where it has none of its own.
+    """The records of `run`, with the trainings that come with the project, and the shipped export where it has none of its own.
 
     A run on stand-in data borrows nothing: its page judges no accuracy.
     """
-    own, shipped = _records_of(run, THIS_RUN), _records_of(records.SHIPPED, EARLIER)
+    own = _records_of(run, THIS_RUN)
     if not any(own.values()):
         raise InputError(f"results/{run} holds no records: run the notebooks with run={run} first.")
-    if run != records.SHIPPED and all(evidence.is_real for step in own.values() for evidence in step):
-        own["train"] += shipped["train"]
-        own["export"] = own["export"] or shipped["export"]
+    if all(evidence.is_real for step in own.values() for evidence in step):
+        for reference in (other for other in records.REFERENCE_TRAININGS if other != run):
+            own["train"] += _records_of(reference, EARLIER)["train"]
+        own["export"] = own["export"] or _records_of(records.SHIPPED, EARLIER)["export"]
     return own
 
 

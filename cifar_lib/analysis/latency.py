@@ -12,6 +12,7 @@ from cifar_lib.analysis import statistics
 from cifar_lib.records import AA_TEST, ONE_IMAGE
 
 BASE = "torchscript"  # the original's; the others' ratios are to it
+LEAST_RUNS = 3  # runs or seeds; with two, a 95% interval of their mean is so wide that it says nothing
 VARIANTS = {AA_TEST: "as if it were another engine", ONE_IMAGE: "with one image over and over"}
 
 
@@ -25,15 +26,42 @@ def compared(record: Mapping) -> list[dict]:
     return [row for row in record["measurements"]["engines"] if "runs" in row and not row.get("variant")]
 
 
+def by_round(row: Mapping) -> dict[int, dict]:
+    """The runs of a row that count, by the round that they belong to: those that others did not disturb.
+
+    Where these are fewer than LEAST_RUNS, each round's last run counts: see `is_disturbed`.
+    """
+    numbered = [(run.get("round", number), run) for number, run in enumerate(row["runs"])]  # older records count no rounds
+    undisturbed = {number: run for number, run in numbered if not run.get("disturbed")}
+    return undisturbed if len(undisturbed) >= LEAST_RUNS else dict(numbered)
+
+
+def judged_runs(row: Mapping) -> list[dict]:
+    """The runs of a row that count, in the order of their rounds."""
+    return [run for _, run in sorted(by_round(row).items())]
+
+
+def is_disturbed(row: Mapping) -> bool:
+    """Whether a row's numbers rest on runs that others disturbed."""
+    return any(run.get("disturbed") for run in judged_runs(row))
+
+
+def paired(row: Mapping, base: Mapping, name: str) -> tuple[float, statistics.Interval]:
+    """The ratio of a row's `name` ("mean_ns", say) to another's, paired by round, with its interval."""
+    ours, theirs = by_round(row), by_round(base)
+    rounds = sorted(ours.keys() & theirs.keys())
+    return statistics.ratio_interval([ours[n][name] for n in rounds], [theirs[n][name] for n in rounds])
+
+
 def spread(row: Mapping, name: str) -> float:
     """How far the slowest and the fastest run of a row are apart in a quantile ("p50", say) or the mean, as a share of it."""
-    values = [run[f"{name}_ns"] for run in row["runs"]]
+    values = [run[f"{name}_ns"] for run in judged_runs(row)]
     return float(np.ptp(values) / np.mean(values))
 
 
 def quantile(row: Mapping, name: str) -> tuple[float, statistics.Interval]:
     """A quantile ("p50", say) or the mean of a row in µs, with its interval over the runs."""
-    values = [run[f"{name}_ns"] / 1e3 for run in row["runs"]]
+    values = [run[f"{name}_ns"] / 1e3 for run in judged_runs(row)]
     low, high = statistics.mean_interval(values)
     return float(np.mean(values)), (max(0.0, low), high)  # runs far apart would put it below zero, where no time is
 
@@ -41,9 +69,15 @@ def quantile(row: Mapping, name: str) -> tuple[float, statistics.Interval]:
 def ratio(row: Mapping, rows: list[Mapping]) -> tuple[float, statistics.Interval] | None:
     """The row's median latency over TorchScript's, with its interval; None where TorchScript did not run, or is the row."""
     base = next((other for other in rows if other["engine"] == BASE and not other.get("variant") and "runs" in other), None)
-    if base is None or row is base:
-        return None
-    return statistics.ratio_interval([run["p50_ns"] for run in row["runs"]], [run["p50_ns"] for run in base["runs"]])
+    return None if base is None or row is base else paired(row, base, "p50_ns")
+
+
+def aa_difference(record: Mapping) -> float:
+    """How far an engine compared with itself seems to be from itself, as a share; 0 where that was not tried."""
+    rows = [row for row in record["measurements"]["engines"] if "runs" in row]
+    same = next((row for row in rows if row.get("variant") == AA_TEST), None)
+    compared_with_itself = same and ratio(same, rows)
+    return abs(compared_with_itself[0] - 1) if compared_with_itself else 0.0
 
 
 def loadgen_ratio(loadgen: Mapping) -> tuple[float, statistics.Interval]:
@@ -57,9 +91,3 @@ def loadgen_overhead(loadgen: Mapping) -> float | None:
     if "within_loadgen_ns" not in loadgen:
         return None
     return float(np.median(np.array(loadgen["loadgen_ns"]) - np.array(loadgen["within_loadgen_ns"])))
-
-
-def mean_standard_error_ns(run: Mapping) -> float:
-    """The standard error of a run's mean, from its stretches; older records have it themselves."""
-    return run["mean_standard_error_ns"] if "mean_standard_error_ns" in run else statistics.block_standard_error(
-        run["block_means_ns"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cifar_lib.analysis import statistics
+from cifar_lib.analysis import latency, statistics
 
 BASE = "float32"  # what the other precisions are compared with, in the same engine
 BUSY = 1.1  # a machine is busy where an image takes no more than so many times its least time
@@ -16,13 +16,17 @@ def ran(record: Mapping) -> list[dict]:
     That is the mean latency over the same engine's in float32, with its interval over the runs; rows in float32 have none.
     """
     rows = [dict(row) for row in record["measurements"]["precisions"] if "runs" in row]
-    means = {(row["engine"], row["precision"]): [run["mean_ns"] for run in row["runs"]] for row in rows}
     for row in rows:
-        base = means.get((row["engine"], BASE))
-        if row["precision"] != BASE and base:
-            ours = means[row["engine"], row["precision"]]
-            row["ratio"], row["ratio_interval"] = statistics.ratio_interval(ours, base)
+        base = base_of(row, record)
+        if base and row["precision"] != BASE:
+            row["ratio"], row["ratio_interval"] = latency.paired(row, base, "mean_ns")
     return rows
+
+
+def base_of(row: Mapping, record: Mapping) -> dict | None:
+    """The row of the same engine in float32; None where it did not run."""
+    return next((other for other in record["measurements"]["precisions"]
+                 if "runs" in other and (other["engine"], other["precision"]) == (row["engine"], BASE)), None)
 
 
 def in_batches(record: Mapping) -> list[dict]:
@@ -65,7 +69,7 @@ def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -
 def gpu_share(record: Mapping, engine: str, precision: str) -> float | None:
     """The share of an image's time in which the GPU computes or copies; None where it was not profiled."""
     row = next((row for row in ran(record) if (row["engine"], row["precision"]) == (engine, precision)), {})
-    return row["gpu_ns"] / np.mean([run["mean_ns"] for run in row["runs"]]) if "gpu_ns" in row else None
+    return row["gpu_ns"] / np.mean([run["mean_ns"] for run in latency.judged_runs(row)]) if "gpu_ns" in row else None
 
 
 def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, float, float]]:

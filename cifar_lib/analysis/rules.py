@@ -1,4 +1,8 @@
-"""The rules that judge: each takes a claim and the records by step, and returns a verdict with its reason."""
+"""The rules that judge: each takes a claim and the records by step, and returns a verdict with its reason.
+
+Each says which one quantity it estimates and what "reproduced" means. tests/analysis/test_error_rates.py simulates how often
+they say what, where a claim is true and where it is false.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,12 +11,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cifar_lib.analysis import latency, precision, statistics
+from cifar_lib.analysis.admissible import (
+    TEST_IMAGES,
+    TRAINING_IMAGES,
+    engine_row,
+    epochs,
+    full_trainings,
+    not_of_the_export,
+    shortfall,
+    training_behind,
+)
 from cifar_lib.analysis.evidence import ByStep, Evidence
+from cifar_lib.analysis.latency import LEAST_RUNS
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
-TRAINING_IMAGES = 50_000
-TEST_IMAGES = 10_000
-LEAST_RUNS = 3  # runs or seeds; with two, a 95% interval of their mean is so wide that it says nothing
+DISTURBED = "others used the machine in too many of the runs: measure again when it is idle"
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class Judgement:
 
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:
+    """How many parameters the exported network has, a count: reproduced where it is the original's, below cifar10-fast's."""
     if not by_step["export"]:
         return _not_run("no exported model")
     evidence = by_step["export"][0]
@@ -36,46 +50,61 @@ def network_size(claim: dict, by_step: ByStep) -> Judgement:
 
 
 def trained_longer(claim: dict, by_step: ByStep) -> Judgement:
-    trainings = full_trainings(claim, by_step)
+    """How many epochs the network was trained, a count: reproduced where they are more than cifar10-fast's.
+
+    The network is that of the original's recipe; without such a training the exported one, whatever its recipe.
+    """
+    trainings, what = full_trainings(claim, by_step), "by the original's recipe"
+    if not trainings and by_step["export"]:
+        behind = training_behind(by_step["export"][0], by_step)
+        whole = behind and behind.is_real and behind.measured["train_images"] == TRAINING_IMAGES
+        trainings, what = [behind] if whole else [], "for the exported weights"
     if not trainings:
-        short = _no_full_training(claim, by_step)
-        return replace(short, ours=f"{_epochs(short.used[0])} epochs") if short.used else short
-    longest = max(trainings, key=_epochs)
-    reason = f"{_epochs(longest)} epochs, cifar10-fast makes {claim['cifar10_fast_epochs']}"
-    return Judgement(REPRODUCED, reason, f"{_epochs(longest)} epochs", [longest])
+        return _no_full_training(claim, by_step)
+    made = epochs(trainings[0])
+    verdict = REPRODUCED if made > claim["cifar10_fast_epochs"] else NOT_REPRODUCED
+    return Judgement(verdict, f"{what}; cifar10-fast makes {claim['cifar10_fast_epochs']}", f"{made} epochs", trainings)
 
 
 def accuracy_above(claim: dict, by_step: ByStep) -> Judgement:
+    """The mean accuracy of the recipe over seeds, on the 10,000 test images: reproduced where its interval lies above."""
     trainings = full_trainings(claim, by_step)
     if not trainings:
         return _no_full_training(claim, by_step)
     accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    what = f"mean of {len(trainings)} seeds" if len(trainings) > 1 else "one seed"
-    if len(trainings) >= LEAST_RUNS:
-        interval = statistics.mean_interval(accuracies)
-    else:  # the seeds' spread is unknown: what so many photos can tell of one model
-        interval = statistics.share_interval(round(np.mean(accuracies) * TEST_IMAGES / 100), TEST_IMAGES)
+    if few := _too_few(trainings, "seeds"):
+        return Judgement(NOT_RUN, few, _listed(accuracies), trainings)
+    interval = statistics.mean_interval(accuracies)
     verdict = _against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
-    return Judgement(verdict, f"{what}, {_recipe(trainings[0])} recipe, last epoch, against {claim['threshold']}%",
-                     _with_interval(np.mean(accuracies), interval, "%"), trainings)
+    reason = f"mean of {len(trainings)} seeds, {_recipe(trainings[0])} recipe, last epoch, against {claim['threshold']}%"
+    return Judgement(verdict, reason, _with_interval(np.mean(accuracies), interval, "%"), trainings)
 
 
 def accuracy_range(claim: dict, by_step: ByStep) -> Judgement:
-    """The interval of our mean inside the original's range, outside of it, or across its ends."""
+    """The difference of our recipe's mean accuracy from the original's, of which the range of its runs is known.
+
+    An equivalence test of two samples (two one-sided tests at 5%): reproduced where the 90% interval of the difference lies
+    within the margin, not reproduced where it lies outside.
+    """
     trainings = full_trainings(claim, by_step)
     if not trainings:
         return _no_full_training(claim, by_step)
-    if len(trainings) < claim["runs"]:
-        return _not_run("too short a profile", trainings[0], f"{len(trainings)} of {claim['runs']} trainings")
     accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    (low, high), (least, most) = statistics.mean_interval(accuracies), claim["range"]
-    verdict = REPRODUCED if least <= low and high <= most else NOT_REPRODUCED if high < least or low > most else INCONCLUSIVE
-    reason = f"mean {_with_interval(np.mean(accuracies), (low, high), '%')} against the original's range"
-    return Judgement(verdict, reason, f"{min(accuracies):.2f}–{max(accuracies):.2f}% ({len(accuracies)} runs)", trainings)
+    if few := _too_few(trainings, "seeds"):
+        return Judgement(NOT_RUN, few, _listed(accuracies), trainings)
+    low, high = statistics.difference_from_range(accuracies, *claim["range"])
+    reason = (f"{len(trainings)} seeds; their mean is {low:+.2f} to {high:+.2f} points (90%) from the original's, where "
+              f"anything within ±{claim['margin']} counts as the same")
+    return Judgement(_within(claim["margin"], (low, high)), reason, _listed(accuracies), trainings)
 
 
 def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
-    """Equivalence within a margin: where the interval of the difference lies. Takes weights trained to the end."""
+    """The difference in accuracy of the exported file from the original's, over photos such as the 10,000 that both saw.
+
+    Paired, as McNemar's test is: only photos on which one of the two is right make a difference uncertain. The original's
+    answers are not known; on how many photos two trainings of this network disagree is (`disagreement`). Reproduced where the
+    interval lies within the margin. Takes weights trained to the end.
+    """
     if not by_step["export"]:
         return _not_run("no exported model")
     evidence = by_step["export"][0]
@@ -84,76 +113,101 @@ def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
         return _not_run("stand-in data", evidence)
     if images < TEST_IMAGES:
         return _not_run("too short a profile", evidence, f"{ours:.2f}% of {images:,} images")
-    in_words = _with_interval(ours, statistics.share_interval(evidence.measured["correct"], images), "%")
-    weights = evidence.measured["weights_sha256"]
-    training = next((item for item in by_step["train"] if item.measured["weights_sha256"] == weights), None)
+    training = training_behind(evidence, by_step)
     if not training:
-        return _not_run("no record of the training behind the exported weights", evidence, in_words)
-    if missing := _missing(claim["protocols"], training):
-        return Judgement(NOT_RUN, f"the exported weights come from {missing}", in_words, [evidence, training])
-    low, high = statistics.share_difference_interval(ours, claim["accuracy"], images)
-    margin = claim["margin"]
-    within, apart = -margin <= low and high <= margin, high < -margin or low > margin
-    verdict = REPRODUCED if within else NOT_REPRODUCED if apart else INCONCLUSIVE
+        return _not_run("no record of the training behind the exported weights", evidence, f"{ours:.2f}%")
+    if missing := shortfall(claim["protocols"], training):
+        return Judgement(NOT_RUN, f"the exported weights come from {missing}", f"{ours:.2f}%", [evidence, training])
+    low, high = statistics.paired_difference_interval(ours - claim["accuracy"], claim["disagreement"], images)
     reason = (f"{_recipe(training)} recipe; {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%, where anything within "
-              f"±{margin} counts as about")
-    return Judgement(verdict, reason, in_words, [evidence, training])
+              f"±{claim['margin']} counts as about")
+    return Judgement(_within(claim["margin"], (low, high)), reason, f"{ours:.2f}%", [evidence, training])
 
 
 def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
-    evidence, row = _engine_row(by_step, claim["engines"])
+    """The mean latency of an image, over processes: reproduced where its interval lies at or below the limit."""
+    evidence, row = engine_row(by_step, claim["engines"])
     if not row:
         return _not_run((evidence and "the engine did not run") or "no latency measured", evidence)
-    (mean, interval), runs = latency.quantile(row, "mean"), len(row["runs"])
-    if runs < LEAST_RUNS:
-        return _not_run(_too_few(row["runs"]), evidence, f"{mean:,.1f} µs with {row['engine']}")
+    runs = latency.judged_runs(row)
+    if few := _too_few(runs, "runs"):
+        return _not_run(few, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
+    mean, interval = latency.quantile(row, "mean")
     ours = _with_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
-    if not _fits(claim["hardware"], evidence.record["environment"]):
+    environment = evidence.record["environment"]
+    if not _fits(claim["hardware"], environment):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
         return _not_run(f"other hardware: it takes {wanted}", evidence, ours)
+    if other := not_of_the_export(claim, row, evidence, by_step):
+        return _not_run(other, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
+    resolution = latency.aa_difference(evidence.record)
+    reason = (f"mean of {len(runs)} runs with PyTorch {environment['versions']['torch']}, against {limit:,.0f} µs with that of "
+              "2018")
     verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    return Judgement(verdict, f"mean of {runs} runs, against {limit:,.0f} µs", ours, [evidence])
+    if abs(mean / limit - 1) < resolution:
+        verdict, reason = INCONCLUSIVE, f"the A/A test differs by {resolution:.1%}, more than what is to be told"
+    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
 
 
 def run_spread(claim: dict, by_step: ByStep) -> Judgement:
-    """Fewer or shorter runs can still refute: where the spread is beyond the limit by more than noise makes of it."""
-    evidence, row = _engine_row(by_step, claim["engines"])
+    """How far the slowest and the fastest of ten runs are apart in expectation, as a share of their mean.
+
+    From the runs' standard deviation, with its interval for runs that are normal. Reproduced where the upper end (95%,
+    one-sided) is at most twice the original's, below which two samples of ten cannot be told apart; not reproduced where the
+    lower end is above that. Where the A/A test differs by more, the machine cannot tell.
+    """
+    evidence, row = engine_row(by_step, claim["engines"])
     if not row:
         return _not_run((evidence and "the engine did not run") or "no latency measured", evidence)
-    means = np.array([run["mean_ns"] for run in row["runs"]])
-    noise = statistics.range_noise([latency.mean_standard_error_ns(run) for run in row["runs"]]) / means.mean()
-    spread = np.ptp(means) / means.mean()
-    ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({spread:.2%})"
-    runs, images = len(means), row["images"]
-    if spread - noise > claim["share"]:
-        reason = (f"{runs} runs of {images:,} images with {row['engine']} are further apart than {claim['share']:.2%}, by "
-                  f"more than their own noise explains")
-        return Judgement(NOT_REPRODUCED, reason, ours, [evidence])
-    reason = f"{runs} runs of {images:,} images with {row['engine']}, against {claim['share']:.2%}"
-    if runs < claim["runs"] or images < claim["images"]:
+    means = np.array([run["mean_ns"] for run in latency.judged_runs(row)])
+    ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
+    if few := _too_few(means, "runs"):
+        return _not_run(few, evidence, ours)
+    if other := not_of_the_export(claim, row, evidence, by_step):
+        return _not_run(other, evidence, ours)
+    low, high = statistics.expected_range(means / means.mean())
+    limit, resolution = 2 * claim["share"], latency.aa_difference(evidence.record)
+    reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
+              f"(90%), where up to {limit:.2%}, twice the original's, counts as the same")
+    if low > limit and resolution > limit:
+        reason = f"the A/A test differs by {resolution:.1%}: this machine cannot tell so little"
+        return Judgement(INCONCLUSIVE, reason, ours, [evidence])
+    if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         wanted = f"{claim['runs']} of {claim['images']:,}"
-        return _not_run(f"too short a profile to tell: {runs} runs of {images:,} images instead of {wanted}", evidence, ours)
-    return Judgement(REPRODUCED if spread <= claim["share"] else INCONCLUSIVE, reason, ours, [evidence])
+        short = f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {wanted}"
+        return _not_run(short, evidence, ours)
+    verdict = REPRODUCED if high <= limit else NOT_REPRODUCED if low > limit else INCONCLUSIVE
+    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
 
 
 def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
-    """No gain: the interval of the ratio to float32 lies above 1 − margin."""
+    """The mean latency in 16 bits over that in float32, in one engine, each as well set as it can be.
+
+    Of the 16-bit formats that the hardware computes in, the fastest is judged. No gain is reproduced where the interval of the
+    ratio lies above 1 − margin.
+    """
     if not by_step["half_precision"]:
         return _not_run("no half precision measured")
     evidence = by_step["half_precision"][0]
-    wanted = claim["engine"], claim["precision"]
-    row = next((row for row in precision.ran(evidence.record) if (row["engine"], row["precision"]) == wanted), None)
-    if not row or "ratio" not in row:
-        return _not_run(f"{claim['precision']} did not run here", evidence)
-    if len(row["runs"]) < LEAST_RUNS:
-        return _not_run(_too_few(row["runs"]), evidence, f"{row['ratio']:.2f} × float32's time")
-    ours = _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
-    if row["support"] != "native":
-        return _not_run(f"other hardware: this one has no arithmetic in {row['precision']} and emulates it", evidence, ours)
+    rows = [row for row in precision.ran(evidence.record)
+            if row["engine"] == claim["engine"] and row["precision"] in claim["precisions"] and "ratio" in row]
+    if not rows:
+        return _not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
+    native = [row for row in rows if row["support"] == "native"]
+    row = min(native or rows, key=lambda row: row["ratio"])
+    ours = f"{row['precision']}: " + _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
+    runs = latency.judged_runs(row)
+    if few := _too_few(runs, "runs"):
+        return _not_run(few, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's time")
+    if not native:
+        return _not_run("other hardware: this one computes in no 16-bit format and emulates it", evidence, ours)
+    if other := not_of_the_export(claim, row, evidence, by_step):
+        return _not_run(other, evidence, ours)
     verdict = _against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = f"{row['engine']} over {len(row['runs'])} runs; a gain under {claim['margin']:.0%} counts as none"
-    return Judgement(verdict, reason, ours, [evidence])
+    reason = (f"{row['engine']} over {len(runs)} runs, the fastest 16-bit format that this hardware computes in; a gain under "
+              f"{claim['margin']:.0%} counts as none")
+    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row, precision.base_of(row, evidence.record))
 
 
 RULES: dict[str, Callable[[dict, ByStep], Judgement]] = {
@@ -168,37 +222,38 @@ def _against(threshold: float, interval: statistics.Interval, above: str, below:
     return above if low > threshold else below if high < threshold else INCONCLUSIVE
 
 
+def _within(margin: float, interval: statistics.Interval) -> str:
+    low, high = interval
+    if -margin <= low and high <= margin:
+        return REPRODUCED
+    return NOT_REPRODUCED if high < -margin or low > margin else INCONCLUSIVE
+
+
+def _undisturbed(judgement: Judgement, *rows: dict) -> Judgement:
+    """The judgement, or where the rows' runs were all disturbed no more than "inconclusive"."""
+    if any(latency.is_disturbed(row) for row in rows):
+        return replace(judgement, verdict=INCONCLUSIVE, reason=DISTURBED)
+    return judgement
+
+
 def _not_run(reason: str, evidence: Evidence | None = None, ours: str = "–") -> Judgement:
     return Judgement(NOT_RUN, reason, ours, [evidence] if evidence else [])
 
 
-def _too_few(runs: Sequence) -> str:
-    return f"too short a profile: {len(runs)} runs, {LEAST_RUNS} at least"
+def _too_few(found: Sequence, what: str) -> str:
+    return f"too short a profile: {len(found)} {what}, {LEAST_RUNS} at least" if len(found) < LEAST_RUNS else ""
+
+
+def _listed(accuracies: Sequence[float]) -> str:
+    return ", ".join(f"{accuracy:.2f}%" for accuracy in sorted(accuracies))
 
 
 def _with_interval(value: float, interval: statistics.Interval, unit: str, digits: int = 2) -> str:
     return f"{value:,.{digits}f}{unit} ({interval[0]:,.{digits}f} to {interval[1]:,.{digits}f})"
 
 
-def _epochs(evidence: Evidence) -> int:
-    return len(evidence.measured["epochs"])
-
-
 def _recipe(training: Evidence) -> str:
     return training.record["parameters"]["recipe"]
-
-
-def full_trainings(claim: dict, by_step: ByStep) -> list[Evidence]:
-    """The trainings that follow the first of the claim's protocols that any follows: equally long, one for each seed."""
-    for protocol in claim["protocols"]:
-        following = [evidence for evidence in by_step["train"] if not _missing([protocol], evidence)]
-        seeds: dict[int, Evidence] = {}  # the same seed again is no further by_step: the run's own comes first
-        for evidence in following:
-            if _epochs(evidence) == _epochs(following[0]):
-                seeds.setdefault(evidence.record["parameters"]["seed"], evidence)
-        if seeds:
-            return list(seeds.values())
-    return []
 
 
 def _no_full_training(claim: dict, by_step: ByStep) -> Judgement:
@@ -206,42 +261,8 @@ def _no_full_training(claim: dict, by_step: ByStep) -> Judgement:
         return _not_run("no training on record")
     longest = max(by_step["train"], key=lambda evidence: evidence.measured["pflop"])
     alike = [evidence for evidence in by_step["train"] if evidence.measured["pflop"] == longest.measured["pflop"]]
-    accuracies = ", ".join(f"{evidence.measured['accuracy']:.2f}%" for evidence in alike)
-    return Judgement(NOT_RUN, _missing(claim["protocols"], longest), f"{accuracies} after epoch {_epochs(longest)}", alike)
-
-
-def _missing(protocols: Sequence[dict], training: Evidence) -> str:
-    """What keeps a training from following one of the protocols, in words; nothing where it does."""
-    parameters, measured = training.record["parameters"], training.measured
-    if not training.is_real:
-        return "stand-in data"
-    protocol = next((candidate for candidate in protocols if candidate["recipe"] == parameters["recipe"]), None)
-    if not protocol:
-        named = " or ".join(f"{wanted['epochs']} epochs by the {wanted['recipe']} recipe"
-                            for wanted in protocols)
-        return f"another recipe, {parameters['recipe']}; the claim takes {named}"
-    if without := parameters.get("without"):  # records made before a part could be left out do not have it
-        return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
-    for name in ("width", "batch_size"):
-        if parameters[name] != protocol[name]:
-            return f"another training: {name} {parameters[name]} instead of {protocol[name]}"
-    if measured.get("scored_on", "test images") != "test images":
-        return f"scored on {measured['scored_on']}"
-    if measured["test_images"] < TEST_IMAGES:
-        return f"too short a profile: {measured['test_images']:,} of {TEST_IMAGES:,} test images"
-    if _epochs(training) < protocol["epochs"] or measured["train_images"] < TRAINING_IMAGES:
-        return (f"too short a profile: {_epochs(training)} of {protocol['epochs']} epochs on "
-                f"{measured['train_images']:,} of {TRAINING_IMAGES:,} images")
-    return ""
-
-
-def _engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None, dict | None]:
-    """The latency record, and in it the row of the first of `engines` that ran."""
-    if not by_step["latency"]:
-        return None, None
-    evidence = by_step["latency"][0]
-    ran = [row for engine in engines for row in latency.compared(evidence.record) if row["engine"] == engine]
-    return evidence, ran[0] if ran else None
+    accuracies = _listed([evidence.measured["accuracy"] for evidence in alike])
+    return Judgement(NOT_RUN, shortfall(claim["protocols"], longest), f"{accuracies} after epoch {epochs(longest)}", alike)
 
 
 def _fits(hardware: str, environment: dict) -> bool:

@@ -21,13 +21,17 @@ def stability_warnings(record: Mapping) -> list[str]:
         warnings.append(f"others used {busy:.0%} of the machine when it began")
     if cpu["governor"] not in (None, "performance"):
         warnings.append(f"the clock's governor is {cpu['governor']}, not performance")
+    disturbed = sum(run.get("disturbed", False) for _, run in runs)
+    if disturbed:
+        left = [latency.name(row) for row in rows if latency.is_disturbed(row)]
+        warnings.append(f"others disturbed {disturbed} of {len(runs)} runs, which were measured again" + (
+            f"; of {', '.join(left)} too few undisturbed ones could be had" if left else ""))
     spreads = {latency.name(row): latency.spread(row, "p50") for row in rows}
     widest = max(spreads, key=spreads.get)
     if spreads[widest] > 0.05:
         warnings.append(f"medians of the runs of {widest} are {spreads[widest]:.0%} apart")
-    means = np.array([[run["mean_ns"] for run in row["runs"]] for row in rows])  # engines × rounds
-    first, second = np.array_split(means, 2, axis=1)
-    drifts = second.mean(1) / first.mean(1) - 1 if second.size else np.zeros(1)
+    halves = [np.array_split([run["mean_ns"] for run in latency.judged_runs(row)], 2) for row in rows]
+    drifts = np.array([second.mean() / first.mean() - 1 for first, second in halves if len(second)] or [0])
     if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
         warnings.append(f"from the first to the second half of the rounds every engine's mean changes ({min(drifts):+.0%} to "
                         f"{max(drifts):+.0%}): the machine does, and intervals over runs take that for chance")
@@ -39,9 +43,9 @@ def stability_warnings(record: Mapping) -> list[str]:
     unsettled = sum(begins_slowly(run) for _, run in runs)
     if unsettled > len(runs) / 10:
         warnings.append(f"in {unsettled} of {len(runs)} runs the first images after the warm-up are still more than 5% slower")
-    disturbed = [run["involuntary_switches"] / row["images"] for row, run in runs]
-    if np.median(disturbed) > 0.05:
-        warnings.append(f"half of the runs lost the processor more than {np.median(disturbed):.2f} times an image")
+    switches = np.median([run["involuntary_switches"] / row["images"] for row, run in runs])
+    if switches > 0.05:
+        warnings.append(f"half of the runs lost the processor more than {switches:.2f} times an image")
     return warnings
 
 

@@ -65,7 +65,7 @@ def measure(jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float 
     Returns a row for each job with `batches` (images at once), `batch_ns` (a list for each run of the median time of each
     batch), `batch_threads` and `batch_settings` (of each), or with its `reason`.
     """
-    outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, seed, "batches")
+    outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, seed=seed, description="batches")
     return [outcome.row(batches=batch_sizes(outcome.job.largest),
                         **{name: [result[name].tolist() for result in outcome.results]
                            for name in ("batch_ns", "batch_threads", "batch_settings")}) for outcome in outcomes]

@@ -19,7 +19,7 @@ from cifar_lib.engines.cpp import CppEngine
 from cifar_lib.records import ONE_IMAGE
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
-BLOCKS = 20  # stretches of a run, whose means tell how noisy the run's mean is
+BLOCKS = 20  # stretches of a run, whose medians tell whether it was steady
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,11 @@ class LatencyJob(Job):
 
 
 def measure(
-    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0, seed: int = 0,
+    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0, repeats: int = 0, seed: int = 0,
 ) -> tuple[list[dict], dict[str, np.ndarray]]:
     """Time every job in `runs` fresh processes, or in fewer once `minutes` have passed (at least three).
+
+    What others disturbed is timed again, up to `repeats` times.
 
     `exported` is the folder of 2_export's files. A job gets the settings, and where it has 0 threads on a CPU the number, that
     its engine is fastest with. Returns a row for each job (what the record keeps) and the raw series:
@@ -69,7 +71,7 @@ def measure(
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
     reference_logits = model.predict(network, test.first(timer.IMAGES_WITH_LOGITS)).numpy()
     prepare = partial(_prepare, tried={})
-    outcomes = run_rounds(jobs, runs, exported, prepare, minutes, seed)
+    outcomes = run_rounds(jobs, runs, exported, prepare, minutes, repeats, seed)
     if all(outcome.reason for outcome in outcomes):
         raise InputError(f"none of the engines runs here; of {jobs[0].name}: {outcomes[0].reason}")
     series = {}
@@ -100,14 +102,15 @@ def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -
 
 
 def _run(result: Mapping[str, np.ndarray]) -> dict:
-    """What the record says of a run."""
+    """What the record says of a run: of one round there are several where others disturbed the first."""
     ns = result["ns"]
     blocks = np.array_split(ns, min(BLOCKS, len(ns)))
     return {
+        "round": result["round"],
+        "disturbed": result["disturbed"],
         "mean_ns": float(ns.mean()),
         **{f"{name}_ns": float(value) for name, value in zip(QUANTILES, np.quantile(ns, list(QUANTILES.values())))},
         "max_ns": int(ns.max()),
-        "block_means_ns": [float(block.mean()) for block in blocks],
         "block_p50_ns": [float(np.median(block)) for block in blocks],
         "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # the very first one pays for what is set up lazily
         "load_ns": int(result["load_ns"]),

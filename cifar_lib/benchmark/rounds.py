@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,12 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from cifar_lib import InputError
-from cifar_lib.benchmark.machine import measurement_lock
+from cifar_lib.benchmark.machine import busy_share, measurement_lock
 from cifar_lib.benchmark.process import Job, run_in_fresh_process
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import prepared_folder
 
 LEAST_ROUNDS = 3  # however little time there is: of two, an interval says nothing
+# A run is disturbed where others used more than this share of all cores' time while it was timed. The system counts that time
+# in ticks, so that a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
+DISTURBED_SHARE, TICKS = 0.05, 0.03  # share; seconds
+PATIENCE = 30  # seconds to wait before that for others to be done
 
 
 @dataclass
@@ -23,11 +27,16 @@ class Outcome:
     """What came of a job: a result for each round, or the reason why there are none."""
 
     job: Job
-    results: list[dict[str, np.ndarray]] = field(default_factory=list)
+    results: list[dict[str, np.ndarray]] = field(default_factory=list)  # each with its `round` and whether it was `disturbed`
     reason: str = ""
     version: str = ""  # of the engine's library
     file_bytes: int = 0  # of what was loaded
     tried: list[dict] | None = None  # settings and threads, and what an image took with them
+
+    def disturbed_rounds(self) -> list[int]:
+        """The rounds of which no run was left undisturbed."""
+        well = {result["round"] for result in self.results if not result["disturbed"]}
+        return sorted({result["round"] for result in self.results} - well)
 
     def row(self, **measured: object) -> dict:
         """What a record says of the job, and `measured` unless it did not run."""
@@ -39,13 +48,14 @@ Prepare = Callable[[Outcome, Path, Path], None]  # outcome, exported, prepared: 
 
 
 def run_rounds(
-    jobs: Sequence[Job], rounds: int, exported: Path, prepare: Prepare, minutes: float = 0, seed: int = 0,
+    jobs: Sequence[Job], rounds: int, exported: Path, prepare: Prepare, minutes: float = 0, repeats: int = 0, seed: int = 0,
     description: str = "timing",
 ) -> list[Outcome]:
     """An outcome for each job, in their order, of `rounds` rounds.
 
     Where `minutes` are given, no round begins after so many minutes of measuring, except the first three. `prepare` is called
-    once for each job before the rounds; an InputError of it, or of a process, is the outcome's reason.
+    once for each job before the rounds; an InputError of it, or of a process, is the outcome's reason. Runs that others
+    disturbed are measured again afterwards, up to `repeats` times, and stay among the results.
     """
     outcomes = [Outcome(job) for job in jobs]
     shuffle = random.Random(seed)
@@ -69,7 +79,18 @@ def run_rounds(
             for outcome in shuffle.sample(outcomes, len(outcomes)):
                 progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} of {rounds}{outcome.job.size}")
                 if not outcome.reason:
-                    _measure_once(outcome, exported, prepared)
+                    _measure_once(outcome, number, exported, prepared)
+                progress.update()
+        for _ in range(repeats):
+            again = [(outcome, number) for outcome in outcomes if not outcome.reason for number in outcome.disturbed_rounds()]
+            if not again:
+                break
+            progress.set_postfix_str(f"waiting for others to be done: they disturbed {len(again)} runs")
+            _wait_until_idle()
+            progress.total += len(again)
+            for outcome, number in shuffle.sample(again, len(again)):
+                progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} again: others disturbed it")
+                _measure_once(outcome, number, exported, prepared)
                 progress.update()
     return outcomes
 
@@ -83,8 +104,23 @@ def prepare_engine(outcome: Outcome, exported: Path, prepared: Path) -> None:
     outcome.file_bytes = engine.model_file(setup).stat().st_size
 
 
-def _measure_once(outcome: Outcome, exported: Path, prepared: Path) -> None:
+def _measure_once(outcome: Outcome, number: int, exported: Path, prepared: Path) -> None:
     try:
-        outcome.results.append(run_in_fresh_process(outcome.job, outcome.job.setup(exported, prepared)))
+        result = run_in_fresh_process(outcome.job, outcome.job.setup(exported, prepared))
     except InputError as error:
         outcome.reason = str(error)
+    else:
+        outcome.results.append({**result, "round": number, "disturbed": is_disturbed(result)})
+
+
+def is_disturbed(result: Mapping[str, np.ndarray]) -> bool:
+    """Whether others used too much of the machine while images were timed; where that was not measured, no."""
+    if "others_share" not in result:
+        return False
+    return bool(result["others_share"] > DISTURBED_SHARE + TICKS / (result["ns"].sum() / 1e9))
+
+
+def _wait_until_idle() -> None:
+    started = time.monotonic()
+    while time.monotonic() - started < PATIENCE and busy_share(1) > DISTURBED_SHARE:
+        pass

@@ -129,9 +129,10 @@ def native_support(precision: str, environment: dict) -> str:
     if precision == "float32":
         return "native"
     if environment["gpu"]:
-        # CUDA C++ Programming Guide, arithmetic throughput
+        # CUDA C++ Programming Guide, arithmetic throughput: 6.1 has float16, at a 64th of float32's rate
+        capability = environment["gpu"]["compute_capability"]
         least = {"tf32": [8, 0], "float16": [5, 3], "bfloat16": [8, 0], "int8": [6, 1]}[precision]
-        return "native" if environment["gpu"]["compute_capability"] >= least else "emulated"
+        return "native" if capability >= least and (precision, capability) != ("float16", [6, 1]) else "emulated"
     if CPU_FEATURES[precision] & set(environment["cpu"]["features"]):
         return "native"
     return "without VNNI" if precision == "int8" else "emulated"

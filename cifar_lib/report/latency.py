@@ -45,12 +45,14 @@ def run_table(record: dict, series: Mapping[str, np.ndarray]) -> pd.DataFrame:
             low, high = statistics.quantile_interval(ns, 0.5)
             outliers = statistics.outliers(ns)
             rows.append({
-                "engine": latency.name(engine), "run": number, "mean (µs)": run["mean_ns"] / 1e3,
+                "engine": latency.name(engine), "run": number, "disturbed": "yes" if run.get("disturbed") else "",
+                "mean (µs)": run["mean_ns"] / 1e3,
                 "p50 (µs)": with_interval((run["p50_ns"] / 1e3, (low / 1e3, high / 1e3))),
                 **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("p90", "p99", "p99.9", "max")},
                 "first image (ms)": run["first_image_ns"] / 1e6, "outliers, mild": outliers["low_mild"] + outliers["high_mild"],
                 "severe": outliers["low_severe"] + outliers["high_severe"],
                 "context switches": run["involuntary_switches"], "steal (%)": 100 * run["steal_share"],
+                "others (%)": 100 * share if (share := run.get("others_share")) is not None else np.nan,  # not in older records
             })
     return pd.DataFrame(rows)
 
@@ -63,7 +65,7 @@ def sentence(record: dict) -> str:
     if ratio := latency.ratio(fastest, rows):
         words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
     return (f"{words} (medians). A quantile in the table is the mean of the runs', its 95% interval is over the "
-            f"{len(fastest['runs'])} runs; the figures take the images of all runs together.")
+            f"{len(latency.judged_runs(fastest))} runs; the figures take the images of all runs together.")
 
 
 def checks(record: dict) -> list[str]:
@@ -106,6 +108,7 @@ def raw_times(times_us: np.ndarray) -> Picture:
 
 def histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """A histogram for each engine, all runs together, one above the other on one logarithmic axis, the fastest on top."""
+    series = _undisturbed(record, series)
     engines, medians = _by_median(record, series)
     fastest, times = next(iter(engines)), {name: series[name].ravel() / 1e3 for name in engines}
     low, high = min(time.min() for time in times.values()), 1.05 * max(np.quantile(time, 0.998) for time in times.values())
@@ -130,6 +133,7 @@ def histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
 
 def ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """The share of images that take longer than a time, a line for each engine, both axes logarithmic: the tail at length."""
+    series = _undisturbed(record, series)
     engines, _ = _by_median(record, series)
     p99 = {name: float(np.quantile(series[name], 0.99)) / 1e3 for name in engines}
     slowest = max(p99, key=p99.get)
@@ -156,8 +160,9 @@ def ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
 def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
     engines, _ = _by_median(record, series)
-    halves = {name: np.mean(series[name][:, series[name].shape[1] // 2:]) / np.mean(
-        series[name][:, : series[name].shape[1] // 2]) - 1 for name in engines}
+    undisturbed = _undisturbed(record, series)
+    halves = {name: np.mean(ns[:, ns.shape[1] // 2 :]) / np.mean(ns[:, : ns.shape[1] // 2]) - 1
+              for name, ns in undisturbed.items()}
     most = max(halves, key=lambda name: abs(halves[name]))
     lines = -(-len(engines) // 2)
     with plt.rc_context(STYLE):
@@ -165,15 +170,17 @@ def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
         for axis in axes.flat[len(engines):]:
             axis.axis("off")
         for axis, (name, engine) in zip(axes.flat, engines.items()):
-            for ns in series[name]:
-                axis.plot(ns / 1e3, ",", color=engine_color(engine), rasterized=True)
+            for times, color in ((series[name], "0.8"), (undisturbed[name], engine_color(engine))):  # on top: those that count
+                for ns in times:
+                    axis.plot(ns / 1e3, ",", color=color, rasterized=True)
             axis.set(yscale="log")
             axis.set_title(engine)
             plain_log_ticks(axis, *_range_us(series, engines), "y")
         figure.supxlabel("number of the image", fontsize=11)
         figure.supylabel("latency (µs, logarithmic)", fontsize=11)
         title = f"Within its runs, from first to second half, {engines[most]}'s mean changes by {halves[most]:+.1%}"
-        return picture(figure, "latency_over_time", title, "Latency of every image in the order measured, all runs together.",
+        return picture(figure, "latency_over_time", title,
+                       "Latency of every image in the order measured, all runs together; in gray runs that others disturbed.",
                        "Change of the mean from the first to the second half of the runs: "
                        + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
                        pd.DataFrame({"engine": engines[name], "change of the mean (%)": 100 * value}
@@ -184,7 +191,7 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """The mean of every run against its engine's mean (%), beside a band as wide as the original's ten runs were apart."""
     engines, _ = _by_median(record, series)
     rows = {row["series"]: row for row in latency.compared(record)}
-    means = {name: np.array([run["mean_ns"] / 1e3 for run in rows[name]["runs"]]) for name in engines}
+    means = {name: np.array([run["mean_ns"] / 1e3 for run in latency.judged_runs(rows[name])]) for name in engines}
     apart = {name: float(np.ptp(values)) for name, values in means.items()}
     shares = {name: latency.spread(rows[name], "mean") for name in engines}
     closest = min(shares, key=shares.get)
@@ -194,11 +201,14 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
         for number, (name, values) in enumerate(means.items()):
             axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engines[name]),
                       alpha=0.7)
+            disturbed = np.array([run["mean_ns"] / 1e3 for run in rows[name]["runs"] if run.get("disturbed")])
+            axis.plot(100 * (disturbed / values.mean() - 1), [number] * len(disturbed), "x", color="0.6")
         axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
                  xlabel="mean of a run against the engine's mean (%)")
         title = f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart"
         return picture(figure, "run_means", title,
-                       "Mean of each run; the band is 0.24% wide, as wide as the original's spread.",
+                       "Mean of each run, disturbed ones as gray crosses; the band is 0.24% wide, as wide as the original's "
+                       "spread.",
                        "Difference between the slowest and the fastest run: "
                        + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
                        pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],
@@ -212,6 +222,13 @@ def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str
     medians = {name: float(np.median(series[name])) / 1e3 for name in names}
     order = sorted(names, key=medians.get)
     return {name: names[name] for name in order}, {name: medians[name] for name in order}
+
+
+def _undisturbed(record: dict, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The series of the engines compared, without the runs that others disturbed and that do not count."""
+    judged = {row["series"]: [id(run) for run in latency.judged_runs(row)] for row in latency.compared(record)}
+    return {row["series"]: series[row["series"]][[id(run) in judged[row["series"]] for run in row["runs"]]]
+            for row in latency.compared(record)}
 
 
 def _quantiles(times: Mapping[str, np.ndarray], names: Mapping[str, str]) -> pd.DataFrame:

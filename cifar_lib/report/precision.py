@@ -210,7 +210,7 @@ def changed_predictions(changed: Mapping, photos: np.ndarray, names: Sequence[st
 def half_precision(record: dict) -> Picture:
     """Mean latency of every run with every engine and precision."""
     rows = precision.ran(record)
-    means = {precision.name(row): [run["mean_ns"] / 1e3 for run in row["runs"]] for row in rows}
+    means = {precision.name(row): [run["mean_ns"] / 1e3 for run in latency.judged_runs(row)] for row in rows}
     faster = [row for row in rows if row.get("ratio_interval", [1, 1])[1] < 1]
     if faster:
         best = min(faster, key=lambda row: row["ratio"])

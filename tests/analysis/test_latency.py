@@ -65,7 +65,6 @@ def test_a_real_record_is_compared_and_said_in_words(made: Made) -> None:
         for run, times in zip(row["runs"], ns, strict=True):
             assert run["mean_ns"] == times.mean() and run["max_ns"] == times.max()
             assert [run["p50_ns"], run["p90_ns"], run["p99_ns"]] == np.quantile(times, [0.5, 0.9, 0.99]).tolist()
-            assert latency.mean_standard_error_ns(run) == pytest.approx(statistics.standard_error(times))
 
 
 def test_a_time_is_never_said_to_be_below_zero() -> None:
@@ -97,9 +96,27 @@ def test_without_torchscript_there_is_no_ratio(measured: Measure) -> None:
     assert set(report.table(record)["× torchscript"]) == {"–"}
 
 
-def test_the_error_of_a_runs_mean_is_that_of_its_stretches_or_what_an_older_record_says() -> None:
-    assert latency.mean_standard_error_ns({"block_means_ns": [1.0, 3.0]}) == pytest.approx(1)
-    assert latency.mean_standard_error_ns({"block_means_ns": [1.0, 3.0], "mean_standard_error_ns": 0.5}) == 0.5
+DISTURBED = [{"round": 0, "mean_ns": 9e6, "disturbed": True},
+             *({"round": number, "mean_ns": 1e6, "disturbed": False} for number in range(4))]
+
+
+def test_a_disturbed_run_counts_only_where_too_few_others_could_be_had() -> None:
+    assert [run["mean_ns"] for run in latency.judged_runs({"runs": DISTURBED})] == 4 * [1e6]
+    assert not latency.is_disturbed({"runs": DISTURBED})
+    few = {"runs": [DISTURBED[0], *({**run, "disturbed": run["round"] > 1} for run in DISTURBED[2:])]}
+    assert [run["round"] for run in latency.judged_runs(few)] == [0, 1, 2, 3]
+    assert latency.is_disturbed(few)
+
+
+def test_ratios_pair_the_rounds_of_which_both_have_an_undisturbed_run() -> None:
+    ours = {"runs": [{"round": n, "mean_ns": 2e6 * (n + 1), "disturbed": n == 1} for n in range(5)]}
+    theirs = {"runs": [{"round": n, "mean_ns": 1e6 * (n + 1), "disturbed": n == 3} for n in reversed(range(5))]}
+    assert latency.paired(ours, theirs, "mean_ns") == (pytest.approx(2), (pytest.approx(2), pytest.approx(2)))
+
+
+def test_records_of_before_disturbances_were_measured_have_none() -> None:
+    runs = [{"mean_ns": 1e6}, {"mean_ns": 2e6}, {"mean_ns": 3e6}]
+    assert latency.judged_runs({"runs": runs}) == runs and not latency.is_disturbed({"runs": runs})
 
 
 def test_the_answer_names_the_fastest_engine_and_its_ratio(measured: Measure) -> None:

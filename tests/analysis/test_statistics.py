@@ -76,32 +76,26 @@ def test_outliers_are_counted_by_tukeys_fences() -> None:
     assert counted == {"low_severe": 1, "low_mild": 1, "high_mild": 2, "high_severe": 1}
 
 
-# ---- range of several runs
+# ---- extremes of several runs
 
 
-@pytest.mark.parametrize("runs", [2, 3, 5, 10])
-def test_range_noise_is_never_below_the_true_quantile_and_at_most_a_tenth_above(runs: int) -> None:
-    random, simulated, blocks = np.random.default_rng(0), 1_000_000, 20
-    ranges = np.ptp(random.normal(size=(simulated, runs)), axis=1)  # of means whose true standard errors are 1
-    freedom = runs * (blocks - 1)
-    pooled = np.sqrt(random.chisquare(freedom, simulated) / freedom)  # what the stretches say these errors are
-    true = np.quantile(ranges / pooled, 0.95)
-    assert true == pytest.approx(stats.studentized_range.ppf(0.95, runs, freedom), rel=0.002)  # Tukey's, slow to compute
-    bound = statistics.range_noise([1.0] * runs, blocks)
-    assert (0.998 if runs == 2 else 1) * true <= bound <= 1.1 * true  # of two runs it is exact, the simulation is not
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_the_expected_range_of_ten_is_within_its_interval_90_times_in_100(count: int) -> None:
+    random = np.random.default_rng(0)
+    true = np.ptp(random.normal(size=(400_000, 10)), axis=1).mean()
+    intervals = np.array([statistics.expected_range(values) for values in random.normal(7, 1, (4000, count))])
+    below, above = (true < intervals[:, 0]).mean(), (true > intervals[:, 1]).mean()
+    assert below == pytest.approx(0.05, abs=0.012) and above == pytest.approx(0.05, abs=0.012)
 
 
-def test_range_noise_is_proportional_to_the_pooled_standard_error() -> None:
-    assert statistics.range_noise([2.0] * 10) == pytest.approx(2 * statistics.range_noise([1.0] * 10))
-    assert statistics.range_noise([1.0, 7.0]) == pytest.approx(statistics.range_noise([5.0, 5.0]))  # 1 + 49 = 25 + 25
-
-
-@pytest.mark.parametrize(("runs", "most"), [(2, 0.97), (10, 0.98)])  # of many pairs the bound errs on the safe side
-def test_ranges_of_equal_runs_stay_within_the_noise_95_times_in_100(runs: int, most: float) -> None:
-    comparisons = np.random.default_rng(0).normal(828, 30, (1000, runs, 400))
-    noise = np.array([statistics.range_noise([statistics.standard_error(run) for run in series]) for series in comparisons])
-    within = np.ptp(comparisons.mean(2), axis=1) < noise
-    assert 0.93 < within.mean() < most
+@pytest.mark.parametrize("count", [3, 5, 20])
+def test_the_difference_from_five_values_of_known_range_is_within_its_interval_90_times_in_100(count: int) -> None:
+    random = np.random.default_rng(0)
+    theirs = random.normal(94.4, 0.2, (4000, 5))
+    intervals = np.array([statistics.difference_from_range(ours, five.min(), five.max())
+                          for ours, five in zip(random.normal(94.7, 0.2, (4000, count)), theirs)])
+    within = (intervals[:, 0] <= 0.3) & (intervals[:, 1] >= 0.3)
+    assert within.mean() == pytest.approx(0.9, abs=0.025)
 
 
 # ---- mean
@@ -199,9 +193,13 @@ def test_share_interval_is_wilsons(hits: int, total: int) -> None:
     assert statistics.share_interval(hits, total) == pytest.approx(expected, abs=1e-9)
 
 
-def test_share_difference_interval_is_walds() -> None:
-    half = 100 * Z * np.sqrt((0.9 * 0.1 + 0.8 * 0.2) / 10_000)
-    assert statistics.share_difference_interval(90.0, 80.0, 10_000) == pytest.approx((10 - half, 10 + half))
+def test_a_paired_difference_is_as_uncertain_as_the_images_on_which_the_two_disagree() -> None:
+    random, images = np.random.default_rng(0), 10_000
+    only_ours, only_theirs = random.multinomial(images, [0.03, 0.02, 0.95], 4000).T[:2] / images  # right, the other wrong
+    intervals = np.array([statistics.paired_difference_interval(100 * (ours - theirs), ours + theirs, images)
+                          for ours, theirs in zip(only_ours, only_theirs)])
+    within = (intervals[:, 0] <= 1) & (intervals[:, 1] >= 1)
+    assert within.mean() == pytest.approx(0.95, abs=0.015)
 
 
 def test_differences_between_rows_that_differ_by_luck_alone_stay_within_their_interval() -> None:

@@ -184,6 +184,61 @@ def test_the_machine_is_held_while_jobs_are_prepared_and_measured(
     assert not is_held()
 
 
+# ---- what others disturb
+
+
+@pytest.fixture
+def others(measured_jobs: list[LatencyJob], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The share of the processors that others use in one run after the other, as a test writes it down; then none."""
+    shares, pretend = [], rounds.run_in_fresh_process
+
+    def disturbed(job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
+        return {**pretend(job, setup), "ns": np.full(100, 10_000_000), "others_share": shares.pop(0) if shares else 0.0}
+
+    monkeypatch.setattr(rounds, "run_in_fresh_process", disturbed)
+    monkeypatch.setattr(rounds, "busy_share", lambda seconds: 0.0)
+    return shares
+
+
+def test_a_disturbed_run_is_measured_again_and_stays(others: list[float], tmp_path: Path) -> None:
+    others += [0.0, 0.5, 0.0]
+    (outcome,) = run_rounds([EAGER], 3, tmp_path, prepare_engine, repeats=3)
+    assert [(result["round"], result["disturbed"]) for result in outcome.results] == [
+        (0, False), (1, True), (2, False), (1, False)]
+
+
+def test_a_run_is_measured_again_so_many_times_at_most(others: list[float], tmp_path: Path) -> None:
+    others += 20 * [0.5]
+    (outcome,) = run_rounds([EAGER], 1, tmp_path, prepare_engine, repeats=2)
+    assert [result["disturbed"] for result in outcome.results] == [True, True, True]
+    assert outcome.disturbed_rounds() == [0]
+
+
+def test_the_record_keeps_every_run_and_tells_them_apart(others: list[float], tmp_path: Path) -> None:
+    others += [0.5]
+    (row,), series = latency.measure([replace(EAGER, settings="contiguous")], 3, tmp_path, repeats=1)
+    assert [run["disturbed"] for run in row["runs"]] == [True, False, False, False]
+    assert [run["round"] for run in row["runs"]] == [0, 1, 2, 0]
+    assert series[row["series"]].shape == (4, 100)
+
+
+@pytest.mark.parametrize(("share", "seconds", "disturbed"), [
+    (0.04, 1000, False), (0.06, 1000, True), (0.06, 1, False), (0.09, 1, True), (0.3, 0.1, False), (float("nan"), 1, False)])
+def test_a_run_is_disturbed_by_what_others_use_not_by_how_long_it_takes(share: float, seconds: float, disturbed: bool) -> None:
+    """Of a short run the system's ticks make a share uncertain."""
+    assert rounds.is_disturbed({"others_share": share, "ns": np.full(10, 1e8 * seconds)}) is disturbed
+
+
+def test_before_measuring_again_others_are_waited_for(
+    others: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = [0.9, 0.9, 0.0, 0.0]
+    monkeypatch.setattr(rounds, "busy_share", lambda seconds: busy.pop(0))
+    others += [0.5]
+    run_rounds([EAGER], 1, tmp_path, prepare_engine, repeats=1)
+    assert busy == [0.0]
+
+
 # ---- settings and threads
 
 

@@ -2,7 +2,9 @@
 
 import gc
 import time
+from collections import namedtuple
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,18 +158,39 @@ def test_logits_are_those_of_the_first_images_in_float32(
     assert logits.dtype == np.float32 and logits.tolist() == [[float(number)] * 10 for number in range(3)]
 
 
-def test_involuntary_switches_are_those_while_timing(
+Times = namedtuple("Times", "user system idle iowait steal guest")  # as psutil's
+
+
+class Process:
+    """What psutil says of this process: one switch and 20 ms of each core for each image that `engine` has seen."""
+
+    engine: Engine
+
+    def num_ctx_switches(self) -> SimpleNamespace:
+        return SimpleNamespace(involuntary=7 + len(self.engine.seen))
+
+    def cpu_times(self) -> tuple[float, float]:
+        return 1 + 0.02 * len(self.engine.seen), 0.02 * len(self.engine.seen)
+
+
+def test_what_the_system_did_is_told_of_the_time_while_timing(
     numbered: list[torch.Tensor], takes: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(takes)
-
-    class Process:
-        def num_ctx_switches(self) -> "Process":
-            self.involuntary = 7 + len(engine.seen)  # one for each image
-            return self
-
+    Process.engine = engine = Engine(takes)
     monkeypatch.setattr(timer.psutil, "Process", Process)
-    assert timer.time_engine(engine, numbered, warmup=30)["involuntary_switches"] == 50
+    # a machine of four cores, of which others use a half and the host a tenth, for 0.02 s an image
+    monkeypatch.setattr(timer.psutil, "cpu_times", lambda: Times(*(
+        9 + 0.02 * len(engine.seen) * cores for cores in (2 + 0.5, 0, 1.2, 0.2, 0.1, 0.5))))
+    measured = timer.time_engine(engine, numbered, warmup=30)
+    assert measured["involuntary_switches"] == 50
+    assert measured["others_share"] == pytest.approx(0.6 / 4)
+
+
+def test_where_the_system_counts_nothing_the_others_share_is_not_known(
+    numbered: list[torch.Tensor], takes: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timer.psutil, "cpu_times", lambda: Times(1, 1, 1, 1, 1, 1))
+    assert np.isnan(timer.time_engine(Engine(takes), numbered, warmup=0)["others_share"])
 
 
 def test_images_are_normalised_and_each_in_memory_of_its_own() -> None:

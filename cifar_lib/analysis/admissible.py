@@ -1,0 +1,99 @@
+"""Which records a rule may judge: trainings that follow a protocol, and timings of the exported network they claim to time."""
+
+from collections.abc import Sequence
+
+from cifar_lib.analysis import latency, statistics
+from cifar_lib.analysis.evidence import ByStep, Evidence
+
+TRAINING_IMAGES = 50_000
+TEST_IMAGES = 10_000
+LEAST_IMAGES = 200  # timed in a run
+# How far an engine's logits may be from PyTorch's in float32: rounding, not another network. They lie between -5 and 10.
+LOGIT_ERROR = {"float32": 0.01, "tf32": 0.1, "float16": 0.1, "bfloat16": 0.5}
+TOLERANCE = 3.0  # percentage points by which the accuracy of timed predictions may differ from the export's, beyond chance
+
+
+def full_trainings(claim: dict, by_step: ByStep) -> list[Evidence]:
+    """The trainings that follow the first of the claim's protocols that any follows: by one recipe, one for each seed."""
+    for protocol in claim["protocols"]:
+        following = [evidence for evidence in by_step["train"] if not shortfall([protocol], evidence)]
+        seeds: dict[int, Evidence] = {}  # the same seed again tells nothing more: the run's own comes first
+        for evidence in following:
+            if _recipe(evidence) == _recipe(following[0]):
+                seeds.setdefault(evidence.record["parameters"]["seed"], evidence)
+        if seeds:
+            return list(seeds.values())
+    return []
+
+
+def training_behind(export: Evidence, by_step: ByStep) -> Evidence | None:
+    """The record of the training that made the exported weights."""
+    weights = export.measured["weights_sha256"]
+    return next((item for item in by_step["train"] if item.measured["weights_sha256"] == weights), None)
+
+
+def epochs(training: Evidence) -> int:
+    return len(training.measured["epochs"])
+
+
+def shortfall(protocols: Sequence[dict], training: Evidence) -> str:
+    """What keeps a training from following one of the protocols, in words; nothing where it does."""
+    parameters, measured = training.record["parameters"], training.measured
+    if not training.is_real:
+        return "stand-in data"
+    protocol = next((candidate for candidate in protocols if candidate["recipe"] == parameters["recipe"]), None)
+    if not protocol:
+        named = " or ".join(f"{wanted['epochs']} epochs by the {wanted['recipe']} recipe"
+                            for wanted in protocols)
+        return f"another recipe, {parameters['recipe']}; the claim takes {named}"
+    if without := parameters.get("without"):  # records made before a part could be left out do not have it
+        return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
+    for name in ("width", "batch_size"):
+        if parameters[name] != protocol[name]:
+            return f"another training: {name} {parameters[name]} instead of {protocol[name]}"
+    if measured.get("scored_on", "test images") != "test images":
+        return f"scored on {measured['scored_on']}"
+    if measured["test_images"] < TEST_IMAGES:
+        return f"too short a profile: {measured['test_images']:,} of {TEST_IMAGES:,} test images"
+    if epochs(training) < protocol["epochs"] or measured["train_images"] < TRAINING_IMAGES:
+        return (f"too short a profile: {epochs(training)} of {protocol['epochs']} epochs on "
+                f"{measured['train_images']:,} of {TRAINING_IMAGES:,} images")
+    return ""
+
+
+def not_of_the_export(claim: dict, row: dict, timing: Evidence, by_step: ByStep) -> str:
+    """Why what was timed is not known to be the judged export with the claim's network, in words; nothing where it is.
+
+    Three things tie a row of a timing to the export: the SHA-256 of model.pt, the logits, and the accuracy of the timed
+    predictions.
+    """
+    if not by_step["export"]:
+        return "there is no record of the export that was timed"
+    export = by_step["export"][0].measured
+    if export["parameters"] != claim["parameters"]:
+        return f"another network: {export['parameters']:,} parameters instead of {claim['parameters']:,}"
+    if timing.measured["models_sha256"].get("model.pt") != export["formats"]["model.pt"]["sha256"]:
+        return "what was timed is not the model.pt of the export on record"
+    if row["images"] < LEAST_IMAGES:
+        return f"too short a profile: {row['images']} images a run, {LEAST_IMAGES} at least"
+    if row["largest_logit_error"] > LOGIT_ERROR[row["precision"]]:
+        return f"the timed engine computes something else: its logits are off by {row['largest_logit_error']:.2g}"
+    if timing.is_real and by_step["export"][0].is_real:
+        low, high = statistics.share_interval(round(row["accuracy"] * row["images"] / 100), row["images"])
+        if not low - TOLERANCE <= export["accuracy"] <= high + TOLERANCE:
+            return f"the timed predictions are right on {row['accuracy']:.2f}%, the export's on {export['accuracy']:.2f}%"
+    return ""
+
+
+def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None, dict | None]:
+    """The latency record, and in it the row of the first of `engines` that ran."""
+    if not by_step["latency"]:
+        return None, None
+    evidence = by_step["latency"][0]
+    ran = [row for engine in engines for row in latency.compared(evidence.record) if row["engine"] == engine]
+    return evidence, ran[0] if ran else None
+
+
+def _recipe(training: Evidence) -> tuple[int, dict | None]:
+    """What two trainings must share to be averaged; older records do not hold the recipe's numbers."""
+    return epochs(training), training.measured.get("recipe")
