@@ -3,6 +3,9 @@
 How often the intervals hold is tested on generated series, in test_statistics.
 """
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from cifar_lib.benchmark.loadgen import LoadGenJob
 from cifar_lib.engines import ENGINES, base
 from cifar_lib.records import AA_TEST
 from cifar_lib.records import cifar10 as dataset
+from cifar_lib.records.environment import cores
 
 pytestmark = pytest.mark.measures
 
@@ -75,6 +79,30 @@ def test_every_image_takes_its_known_time_and_hardly_more(spun_ns: np.ndarray) -
     excess = spun_ns - known_time.TIMES_NS
     assert (excess >= 0).all()
     assert np.median(excess) < 0.01 * known_time.MEDIAN_NS
+
+
+@pytest.fixture
+def burners() -> Iterator[None]:
+    """Programs that keep every core busy, for some seconds."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores())]
+    end = threading.Timer(8, lambda: [program.kill() for program in programs])
+    end.start()
+    yield
+    end.cancel()
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+def test_what_others_disturb_for_a_part_of_the_time_is_measured_again_and_comes_out_right(
+    exported: Path, burners: None
+) -> None:
+    (row,), _ = latency.measure([job("spin")], 4, exported, repeats=3)
+    disturbed = [run for run in row["runs"] if run["disturbed"]]
+    assert len(disturbed) > 0 and min(run["others_share"] for run in disturbed) > 0.2
+    assert len(analysis.judged_runs(row)) == 4 and not analysis.is_disturbed(row)
+    median, _ = analysis.quantile(row, "p50")
+    assert median == pytest.approx(np.median(known_time.TIMES_NS) / 1e3, rel=0.02)
 
 
 def test_a_sleeping_engine_takes_its_time_and_what_waking_up_costs(exported: Path) -> None:
