@@ -77,8 +77,12 @@ def whitening_filters(images: torch.Tensor, count: int) -> torch.Tensor:
     They are eigenvectors of the patches' covariance; the batch normalisation behind the convolution scales each to the
     same variance. Where `count` asks for more than twice 27 filters, the rest is random.
     """
-    patches = unfold(normalise(images), 3).transpose(1, 2).reshape(-1, 27)
-    vectors = torch.linalg.eigh(patches.T.cov()).eigenvectors.flip(1).T.reshape(27, 3, 3, 3)
+    patches, total, products = 0, 0, 0  # a part at a time: all patches take a gigabyte
+    for part in images.split(250):
+        part = unfold(normalise(part), 3).transpose(1, 2).reshape(-1, 27).double()
+        patches, total, products = patches + len(part), total + part.sum(0), products + part.T @ part
+    covariance = products / patches - torch.outer(total, total) / patches**2
+    vectors = torch.linalg.eigh(covariance).eigenvectors.float().flip(1).T.reshape(27, 3, 3, 3)
     filters = torch.randn(count, 3, 3, 3, device=images.device) / 27**0.5
     half = min(count // 2, 27)
     filters[:half], filters[half : 2 * half] = vectors[:half], -vectors[:half]
