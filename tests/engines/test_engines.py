@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from cifar_lib import InputError, data
 from cifar_lib.data import Split, normalise
-from cifar_lib.engines import ENGINES, predict
+from cifar_lib.engines import ENGINES, infer, predict
 from cifar_lib.engines import onnx as onnx_engines
 from cifar_lib.engines.base import PRECISIONS, Setup, load_torchscript, native_support
 from cifar_lib.engines.cpp import CppEngine
@@ -100,6 +100,59 @@ def test_an_engine_gives_the_networks_classes(
 def test_an_engine_computes_in_its_precision(precision: str, exported: Path) -> None:
     weights = list(Eager(Setup(exported, exported, precision)).network.parameters())
     assert {weight.dtype for weight in weights} == {PRECISIONS[precision]}
+
+
+# ---- what an engine says of its settings is what runs
+
+
+def lies_channels_last(weight: torch.Tensor) -> bool:
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+@pytest.mark.parametrize("settings", ENGINES["torchscript"].choices("cpu"))
+def test_torchscript_runs_what_its_settings_say(settings: str, exported: Path) -> None:
+    graph = ENGINES["torchscript"](Setup(exported, exported, settings=settings)).network.graph
+    constants = [node.output().toIValue() for node in graph.findAllNodes("prim::Constant")]
+    convolutions = [value for value in constants if isinstance(value, torch.Tensor) and value.ndim == 4]
+    assert ("frozen" in settings) == (not graph.findAllNodes("prim::GetAttr"))
+    assert ("optimize_for_inference" in settings) == bool(graph.findAllNodes("prim::mkldnn_convolution"))
+    assert ("channels-last" in settings) == any(map(lies_channels_last, convolutions))
+
+
+@pytest.mark.parametrize("settings", ENGINES["eager"].choices("cpu"))
+def test_eager_lays_its_weights_out_as_its_settings_say(settings: str, exported: Path) -> None:
+    weights = Eager(Setup(exported, exported, settings=settings)).network.parameters()
+    assert ("channels-last" in settings) == any(lies_channels_last(weight) for weight in weights if weight.ndim == 4)
+
+
+@pytest.mark.parametrize(("name", "settings", "told"), [
+    ("torchscript-cpp", "frozen, channels-last", {"frozen", "channels-last"}),
+    ("torchscript-cpp", "frozen, contiguous", {"frozen"}),
+    ("torchscript-cpp", "frozen, optimize_for_inference", {"frozen", "optimize_for_inference"}),
+    ("torchscript-plain", "", set()),
+])
+def test_the_cpp_program_is_told_what_the_settings_say(
+    name: str, settings: str, told: set[str], exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(infer, "build", lambda: "infer")
+    monkeypatch.setattr(infer, "_call", lambda *command: calls.append(command))
+    test = Split(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), {})
+    with pytest.raises(KeyError):  # nothing was measured
+        ENGINES[name](Setup(exported, exported, settings=settings)).measure(test, warmup=7)
+    (command,) = calls
+    options = dict(zip(command[1::2], command[2::2]))
+    assert {word for word in options["--settings"].split(",") if word} == told
+    assert options["--warmup"] == (1 if name == "torchscript-plain" else 7)
+
+
+def test_the_settings_of_libraries_are_those_that_they_report(exported: Path) -> None:
+    compiled = ENGINES["openvino"](Setup(exported, exported, threads=1)).request.get_compiled_model()
+    assert str(compiled.get_property("PERFORMANCE_HINT")).endswith("LATENCY")
+    assert compiled.inputs[0].shape == [1, 3, 32, 32]
+    session = ENGINES["onnxruntime"](Setup(exported, exported, threads=1)).session
+    assert session.get_session_options().graph_optimization_level.name == "ORT_ENABLE_ALL"
+    assert session.get_inputs()[0].shape == [1, 3, 32, 32]
 
 
 @pytest.mark.parametrize("name", ["eager", "torchscript", "onnxruntime", "openvino"])
