@@ -1,10 +1,22 @@
 """The thin library behind the notebooks: what two of them need, or a test should reach."""
 
+import json
+import os
 import re
+from collections.abc import MutableMapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # the clone: notebooks find data/ and results/ from any folder
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a folder under results/
+
+# Settings of the numerical libraries that would change which kernels run or on how many cores: left from other work, as a rule.
+TUNING = re.compile(
+    "(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|GOTO|BLIS|ATEN)_.+|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE"
+    "|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|TORCH_COMPILE_DISABLE|TORCHDYNAMO_DISABLE|PYTORCH_JIT")
+# How threads wait, what libraries print, and what lets two of them live in one process.
+HARMLESS = re.compile(
+    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|.+_VERBOSE|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)")
+DROPPED_VARIABLE = "CIFAR_LIB_DROPPED"  # tells child processes what was dropped before they began
 
 
 class InputError(Exception):
@@ -13,3 +25,17 @@ class InputError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def drop_tuning(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """Remove the variables that would tune the libraries from `environ`; return those dropped here and in parent processes."""
+    dropped = json.loads(environ.get(DROPPED_VARIABLE, "{}"))
+    for name in [name for name in environ if TUNING.fullmatch(name) and not HARMLESS.fullmatch(name)]:
+        dropped[name] = environ.pop(name)
+    if dropped:
+        environ[DROPPED_VARIABLE] = json.dumps(dropped)
+    return dict(sorted(dropped.items()))
+
+
+# Now, as PyTorch reads them when it is imported: with OMP_PROC_BIND, for one, it ties this process and its children to a core.
+DROPPED = drop_tuning(os.environ)

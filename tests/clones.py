@@ -18,8 +18,8 @@ COPIED = (".gitignore", "LICENSE", "Makefile", "README.md", "Snakefile", "claims
           "requirements.lock", "cifar_lib", "notebooks", "profiles", "tests", "figures/epyc", "results/epyc", "results/shipped")
 OMITTED = shutil.ignore_patterns("__pycache__", "node_modules", ".ipynb_checkpoints", "report.html")
 # With a TMPDIR of their own, in which the machine-wide lock lies, what several tests measure at once need not wait for each
-# other; and on so little data PyTorch's threads only wait for each other.
-ALONE = {"OMP_NUM_THREADS": "1"}
+# other; and threads that wait must not take the cores of others.
+ALONE = {"OMP_WAIT_POLICY": "passive"}
 # What is called in place of python and jupyter where only Snakemake's decisions matter: it writes what a step writes, unless it
 # is to fail before, and fails after it where it is to.
 STEP = """

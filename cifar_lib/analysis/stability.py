@@ -14,6 +14,9 @@ def stability_warnings(record: Mapping) -> list[str]:
     runs = [(row, run) for row in rows for run in row["runs"]]
     cpu, warnings = record["environment"]["cpu"], []
     busy = record["measurements"].get("busy_share", 0)  # older records have none
+    if dropped := record["environment"].get("dropped_variables"):  # likewise
+        named = ", ".join(f"{name}={value}" for name, value in dropped.items())
+        warnings.append(f"set where the measurement was started, and dropped so that it tunes nothing: {named}")
     steal = max(run["steal_share"] for _, run in runs)
     if steal > 0.01:
         warnings.append(f"the host took up to {steal:.1%} of a run's time for others (steal)")

@@ -1,8 +1,10 @@
 """What the measurements depend on: hardware, clocks, threads, versions and the commit of this code."""
 
 import hashlib
+import math
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -10,13 +12,14 @@ from pathlib import Path
 
 import psutil
 
-from cifar_lib import ROOT
+from cifar_lib import DROPPED, ROOT
 from cifar_lib.records import code
 
 VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE", "asimd": "NEON"}
 # Those of a processor's features that matter here: wide vectors, and arithmetic in few bits (x86, then Arm).
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
             "amx_int8", "asimd", "sve", "asimdhp", "asimddp", "bf16", "i8mm")
+CGROUPS, CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # where Linux limits processes, and the groups of this one
 
 
 def describe(device: str) -> dict:
@@ -29,6 +32,7 @@ def describe(device: str) -> dict:
         "cpu": _cpu(),
         "gpu": _gpu() if device == "cuda" else None,
         "threads": torch.get_num_threads(),
+        "dropped_variables": DROPPED,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
@@ -58,8 +62,9 @@ def clock_mhz() -> list[int]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores this process may use: those it may run on, or fewer where a container's or a job's time is limited."""
+    at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([at_hand, *map(math.ceil, _cgroup_limits())]))
 
 
 def cpu_features() -> list[str]:
@@ -85,11 +90,33 @@ def _cpu() -> dict:
     }
 
 
-def _governor() -> str | None:
+def _cgroup_limits() -> list[float]:
+    """How many cores' worth of time Linux's control groups give this process: its own group and those around it, if any do."""
+    groups = [line.split(":", 2) for line in _text(CGROUP).splitlines() if line.count(":") >= 2]
+    limits = []
+    for _, controllers, path in groups:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = CGROUPS / controllers if controllers else CGROUPS  # version 1 has a folder for each controller
+        own = top / path.lstrip("/")  # may not be there: a container sees its own group as the top
+        for folder in {top, own, *(parent for parent in own.parents if top in parent.parents)}:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            values = " ".join(_text(folder / name) for name in names)
+            if re.fullmatch(r"[1-9]\d* [1-9]\d*", values):  # "max" or -1 where there is no limit
+                quota, period = map(int, values.split())
+                limits.append(quota / period)
+    return limits
+
+
+def _text(path: Path) -> str:
     try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip() or None
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
-        return None
+        return ""
+
+
+def _governor() -> str | None:
+    return _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None
 
 
 def _gpu() -> dict:
@@ -110,7 +137,7 @@ def _gpu() -> dict:
 def _nvidia_smi(query: str) -> str:
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", "-i", "0"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -38,6 +38,7 @@ def measured(made: Made) -> Measure:
             series[rows[-1]["series"]], series[f"{rows[-1]['series']}-classes"] = ns, np.zeros_like(ns)
         loadgen = {"ours_ns": [2e6] * 3, "loadgen_ns": [2e6, 2.02e6, 2.04e6], "within_loadgen_ns": [1.99e6, 2.01e6, 2.02e6]}
         record["environment"]["cpu"]["governor"] = "performance"
+        record["environment"]["dropped_variables"] = {}
         assert set(loadgen) < set(record["measurements"]["loadgen"])
         record["measurements"]["loadgen"] |= loadgen
         record["measurements"] |= {"engines": rows, "busy_share": 0.01,
@@ -206,6 +207,15 @@ def test_what_the_machine_shows_raises_a_warning(measured: Measure) -> None:
     record["environment"]["cpu"]["governor"], record["measurements"]["busy_share"] = "powersave", 0.18
     busy, governor = warnings_of(record)
     assert "18%" in busy and "powersave" in governor
+
+
+def test_variables_that_were_dropped_raise_a_warning_and_older_records_have_none(made: Made) -> None:
+    record = made.record("latency")
+    del record["environment"]["dropped_variables"]
+    others = warnings_of(record)
+    record["environment"]["dropped_variables"] = {"OMP_PROC_BIND": "true", "OMP_THREAD_LIMIT": "1"}
+    warning, = (warning for warning in warnings_of(record) if warning not in others)
+    assert warning.endswith(": OMP_PROC_BIND=true, OMP_THREAD_LIMIT=1")
 
 
 def test_runs_that_are_apart_raise_a_warning(measured: Measure) -> None:

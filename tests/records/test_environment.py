@@ -1,7 +1,11 @@
 """The environment in a record is what the system tells, on x86 and on Arm, and nothing where it tells nothing."""
 
+import json
+import os
 import platform
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from cifar_lib import ROOT
+from cifar_lib import ROOT, drop_tuning
 from cifar_lib.records import code, environment
 
 
@@ -98,3 +102,67 @@ def test_a_record_names_the_locked_versions_by_their_hash(monkeypatch: pytest.Mo
     assert re.fullmatch("[0-9a-f]{64}", hashed) if (ROOT / "requirements.lock").is_file() else hashed is None
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.describe("cpu")["requirements_sha256"] is None
+
+
+# ---- what limits or tunes a process
+
+LEFT_FROM_OTHER_WORK = {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1",
+                        "MKL_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
+TOLD_BY_A_CHILD = """
+import json, os, subprocess, sys
+from cifar_lib.records import environment
+told = environment.describe("cpu")
+import torch
+torch.set_num_threads(2)
+torch.ones(300, 300) @ torch.ones(300, 300)
+told |= {"affinity": len(os.sched_getaffinity(0)), "kernels": torch.backends.cpu.get_cpu_capability()}
+print(json.dumps(told))
+if "again" not in sys.argv:
+    sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[1], "again"]).returncode)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot tie a process to a core")
+def test_variables_left_from_other_work_tune_no_process_and_are_on_record() -> None:
+    def told(**variables: str) -> list[dict]:
+        process = subprocess.run([sys.executable, "-c", TOLD_BY_A_CHILD, TOLD_BY_A_CHILD], cwd=ROOT, capture_output=True,
+                                 encoding="utf-8", env={**os.environ, **variables})
+        assert process.returncode == 0, process.stderr
+        return [json.loads(line) for line in process.stdout.splitlines()]
+
+    (plain, _), both = told(), told(**LEFT_FROM_OTHER_WORK)
+    assert len(both) == 2  # a process and its child
+    for tuned in both:
+        assert tuned["dropped_variables"].items() >= LEFT_FROM_OTHER_WORK.items()
+        for same in ("affinity", "kernels", "threads", "hardware"):
+            assert tuned[same] == plain[same]
+
+
+def test_only_what_tunes_the_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
+    kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "ONEDNN_VERBOSE": "1", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU"}
+    environ = {**kept, "KMP_AFFINITY": "compact"}
+    assert drop_tuning(environ) == {"KMP_AFFINITY": "compact"}
+    environ["TORCH_COMPILE_DISABLE"] = "1"
+    assert drop_tuning(environ) == drop_tuning(environ) == {"KMP_AFFINITY": "compact", "TORCH_COMPILE_DISABLE": "1"}
+    assert {name: environ[name] for name in kept} == kept and len(environ) == len(kept) + 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [("0::/job/step", {"job/cpu.max": "150000 100000", "job/step/cpu.max": "max 100000"}, 2),
+     ("0::/", {"cpu.max": "50000 100000"}, 1), ("0::/", {"cpu.max": "max 100000"}, 64), ("0::/", {}, 64), ("", {}, 64),
+     ("0::/job", {"job/cpu.max": "9900000 100000"}, 64), ("0::/unseen/from/inside", {"cpu.max": "300000 100000"}, 3),
+     ("5:memory:/a\n4:cpu,cpuacct:/a",
+      {"cpu,cpuacct/a/cpu.cfs_quota_us": "400000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 4),
+     ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64)],
+)
+def test_cores_are_no_more_than_the_control_groups_give(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, groups: str, files: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(environment, "CGROUPS", tmp_path)
+    monkeypatch.setattr(environment, "CGROUP", tmp_path / "groups")
+    for name, content in {**files, "groups": groups}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    assert environment.cores() == cores
