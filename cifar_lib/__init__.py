@@ -18,6 +18,13 @@ HARMLESS = re.compile(
     "OMP_WAIT_POLICY|OMP_DISPLAY_.+|.+_VERBOSE|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)")
 DROPPED_VARIABLE = "CIFAR_LIB_DROPPED"  # tells child processes what was dropped before they began
 
+# Lines of an exception's words, or of a traceback, that lead to the reason or away from it and are none.
+NO_REASON = re.compile(
+    r"Traceback |The following operation failed|File |frame #|Exception (raised )?from |The above exception|During handling"
+    r"|from user code|(Explanation|Hint|Developer debug context): |Set TORCH|For (more|extended|even|C\+\+) |[\^~\s]*$"
+    r"|.* raised:$")
+PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@~-]+)+/([\w.+@~-]+)")  # an absolute one, and the name that it ends in
+
 
 class InputError(Exception):
     """Something the user can mend: the message is one sentence that says what is wrong and what to do."""
@@ -25,6 +32,16 @@ class InputError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def own_sentence(words: str, last: bool = False) -> str:
+    """The reason in an exception's words, or a process's last ones: a line without hints and without paths of this machine.
+
+    That is the first line, but the last one where asked for, or where the words hold a traceback: it ends with its reason.
+    """
+    lines = [line.strip() for line in words.splitlines() if not NO_REASON.match(line.strip())]
+    sentence = lines[-1 if last or "Traceback " in words else 0] if lines else ""
+    return PATH.sub(r"\1", sentence)
 
 
 def drop_tuning(environ: MutableMapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from cifar_lib import InputError
+from cifar_lib import InputError, own_sentence
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PRECISIONS, Setup
 from cifar_lib.records import cifar10
@@ -63,11 +64,13 @@ def run_in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
         process = subprocess.run(
             [sys.executable, "-m", type(job).__module__, json.dumps(asdict(job)), setup.exported, setup.prepared, output,
              "--parent", str(os.getpid())],
-            env={**os.environ, "CIFAR10_DIR": cifar10.name_for_child()}, capture_output=True, text=True,
+            env={**os.environ, "CIFAR10_DIR": cifar10.name_for_child(), "PYTHONUTF8": "1"}, capture_output=True,
+            encoding="utf-8", errors="replace",
         )
         if process.returncode:
-            lines = process.stderr.strip().splitlines()
-            raise InputError(lines[-1] if lines else f"the process ended with status {process.returncode}.")
+            ended = (f"the process was ended by {signal.Signals(-process.returncode).name}." if process.returncode < 0
+                     else own_sentence(process.stderr, last=True))
+            raise InputError(ended or f"the process ended with status {process.returncode}.")
         with np.load(output) as result:
             measured = dict(result)
     return {**measured, "steal_share": steal_share(before), "mhz": clock_mhz()}
@@ -100,6 +103,9 @@ def main(kind: type[Job]) -> None:
         np.savez(arguments.output, **job.measure(setup))
     except InputError as error:
         sys.exit(str(error))
+    except Exception as error:  # whatever an engine's library raises, the last line is the reason
+        traceback.print_exc()
+        sys.exit(f"{type(error).__name__}: {own_sentence(str(error))}")
 
 
 def _end_with(parent: int) -> None:

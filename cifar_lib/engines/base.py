@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_lib import ROOT, InputError
+from cifar_lib import ROOT, InputError, own_sentence
 from cifar_lib.records.environment import hardware
 
 # Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies; 8-bit integers are for
@@ -177,4 +177,4 @@ def reason_of_failure(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise InputError(f"{what} ({str(error).splitlines()[0] if str(error) else type(error).__name__}).") from error
+        raise InputError(f"{what} ({own_sentence(str(error)).rstrip('.') or type(error).__name__}).") from error

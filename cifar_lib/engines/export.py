@@ -58,7 +58,7 @@ def make_missing(folder: Path, name: str) -> None:
     if (folder / name).is_file():
         return
     exists(folder / "model.pt")
-    with reason_of_failure(f"{name} cannot be made from {folder / 'model.pt'}"):
+    with reason_of_failure(f"{name} cannot be made from model.pt"):
         FORMATS[name](model.network_from(load_torchscript(folder / "model.pt").state_dict()), folder / name)
 
 

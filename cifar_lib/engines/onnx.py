@@ -46,7 +46,7 @@ class ONNXRuntime(ONNXEngine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = setup.threads
         options.add_free_dimension_override_by_name("batch", setup.batch)
-        with reason_of_failure(f"ONNX Runtime cannot load {self.model_file(setup)}"):
+        with reason_of_failure(f"ONNX Runtime cannot load {self.model_file(setup).name}"):
             self.session = onnxruntime.InferenceSession(self.model_file(setup), options, ["CPUExecutionProvider"])
 
     def logits(self, image: torch.Tensor) -> np.ndarray:
@@ -76,7 +76,7 @@ class OpenVINO(ONNXEngine):
         wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self.HINTS[setup.precision]}
         if setup.threads:
             wanted["INFERENCE_NUM_THREADS"] = setup.threads
-        with reason_of_failure(f"OpenVINO cannot load {self.model_file(setup)}"):
+        with reason_of_failure(f"OpenVINO cannot load {self.model_file(setup).name}"):
             core = openvino.Core()
             network = core.read_model(self.model_file(setup))
             network.reshape([setup.batch, 3, 32, 32])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from cifar_lib import own_sentence
 from cifar_lib.model import ResNet9
 from cifar_lib.records.environment import cpu_features
 
@@ -21,7 +22,7 @@ def compiled_or_eager(network: ResNet9, batch_size: int) -> tuple[Forward, str |
         with _unchanged(network):
             _seconds(compiled, network, batch_size, passes=1)
     except Exception as error:  # any compiler trouble: PyTorch has no common class for it
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        reason = f"{type(error).__name__}: {own_sentence(str(error))}"
         print(f"going on without torch.compile ({reason})")
         return network, reason
     return compiled, None

@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers import export_all, tiny_network
 
-from cifar_lib import data, model
+from cifar_lib import InputError, data, model
 from cifar_lib.benchmark import latency, machine, process
 from cifar_lib.benchmark.latency import LatencyJob
 from cifar_lib.engines import base, infer
@@ -168,6 +168,20 @@ def test_what_times_ends_with_what_waits_for_it(job: LatencyJob, name: str, tmp_
         for child in [waiting, *children]:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+
+
+def test_an_engine_that_fails_in_its_process_says_why_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR10_DIR", dataset.STAND_IN)
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing was compiled before
+    exported, job = export_all(tiny_network(), tmp_path), replace(EAGER, engine="compile")
+    with pytest.raises(InputError) as caught:
+        process.run_in_fresh_process(job, job.setup(exported, exported))
+    message = str(caught.value)
+    assert "No working C++ compiler found" in message
+    assert "\n" not in message and "/no/such" not in message and "TORCHDYNAMO" not in message
 
 
 @pytest.mark.parametrize("module", ["latency", "tuning", "batches", "loadgen"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifar_lib import ROOT, InputError, records
+from cifar_lib import ROOT, InputError, own_sentence, records
 from cifar_lib.data import Split
 
 SOURCES = Path(__file__).parent
@@ -69,8 +69,9 @@ def _tool(name: str) -> str:
 
 
 def _call(*command: object) -> None:
-    process = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    process = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
     if process.returncode:
         lines = (process.stderr + process.stdout).splitlines()
-        reasons = [line for line in lines if "error" in line.lower()] + lines + [f"status {process.returncode}"]
-        raise InputError(f"{Path(str(command[0])).name} failed ({reasons[0].strip()}).")
+        reasons = [line for line in lines if "error" in line.lower()] + lines
+        reason = own_sentence("\n".join(reasons)) or f"status {process.returncode}"
+        raise InputError(f"{Path(str(command[0])).name} failed ({reason}).")
