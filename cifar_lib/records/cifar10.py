@@ -4,6 +4,7 @@ Dataset: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 20
 is 10,000 records of one label byte and 3,072 pixel bytes (red, green and blue planes of 32×32, row by row).
 """
 
+import gzip
 import hashlib
 import http.client
 import os
@@ -14,6 +15,8 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +40,7 @@ SHA256 = {
 }
 FILES = {"train": [name for name in SHA256 if name.startswith("data")], "test": ["test_batch.bin"]}
 STAND_IN = "stand-in"
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged archive raises
 
 
 def read(split: str) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -76,7 +80,7 @@ def find() -> Path:
     if folder := _batches_in(data):
         return folder
     try:
-        return _unpack(download(os.environ.get("CIFAR10_URL", URL), data / ARCHIVE))
+        return _unpack(download(os.environ.get("CIFAR10_URL", URL), data / ARCHIVE, _fault_of))
     except urllib.error.URLError as error:
         print(f"CIFAR-10 cannot be downloaded ({error.reason}): going on with generated stand-in images.", file=sys.stderr)
         return _stand_in(data / STAND_IN)
@@ -88,27 +92,30 @@ def name_for_child() -> str:
     return STAND_IN if folder.name == STAND_IN else str(folder)
 
 
-def download(url: str, target: Path) -> Path:
+def download(url: str, target: Path, fault_of: Callable[[Path], str | None] = lambda path: None) -> Path:
     """Fetch `url` to `target` with a progress bar; what an interrupted try left in `target`.part is kept and resumed.
 
-    Raises urllib.error.URLError where the server cannot be reached or breaks off; `target` appears only when whole.
+    Raises urllib.error.URLError where the server cannot be reached, breaks off, or sends what `fault_of` finds a fault in, and
+    InputError where the disk is full, say. `target` appears only when whole.
     """
-    _writable(target.parent)
     part = target.with_name(target.name + ".part")
-    try:
-        total = _fetch(url, part)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not part.exists():  # 416: nothing beyond what we have, so the part is not of this file
-            raise
-        part.unlink()
-        return download(url, target)
-    except urllib.error.URLError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        raise urllib.error.URLError(error) from error
-    if total and part.stat().st_size != total:
-        raise urllib.error.URLError(f"the server broke off at {part.stat().st_size:,} of {total:,} bytes")
-    part.replace(target)
+    resumed = part.exists()
+    with _writing(target.parent):
+        try:
+            total = _fetch(url, part)
+        except urllib.error.HTTPError as error:
+            if error.code != 416 or not resumed:  # 416: nothing beyond what we have, so the part is not of this file
+                raise
+            part.unlink()
+            return download(url, target, fault_of)
+        if total and part.stat().st_size != total:
+            raise urllib.error.URLError(f"the server broke off at {part.stat().st_size:,} of {total:,} bytes")
+        if fault := fault_of(part):  # a page that asks for a login, say, or half of the file from a server that told no length
+            part.unlink()
+            if resumed:  # perhaps its beginning was of another file
+                return download(url, target, fault_of)
+            raise urllib.error.URLError(f"what the server sent is not the archive: {fault}")
+        part.replace(target)
     return target
 
 
@@ -116,16 +123,56 @@ def _fetch(url: str, part: Path) -> int:
     """Append to `part` what the server has beyond it, or start again where it cannot; return the whole length or 0."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with _receiving():
+        response = urllib.request.urlopen(request, timeout=10)
+    with response:
         have = have if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else 0
         bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=part.stem)
-        with bar, part.open("ab" if have else "wb") as file:
-            while chunk := response.read(1 << 18):
-                file.write(chunk)
-                bar.update(len(chunk))
+        try:
+            with bar, part.open("ab" if have else "wb", buffering=0) as file:
+                while chunk := _chunk(response):
+                    while chunk:  # of which a disk that is nearly full takes a part
+                        written = file.write(chunk)
+                        bar.update(written)
+                        chunk = chunk[written:]
+        except urllib.error.URLError:
+            raise
+        except OSError:  # it could not be written: what there is would only fill the disk
+            part.unlink(missing_ok=True)
+            raise
     return total
+
+
+def _chunk(response: http.client.HTTPResponse) -> bytes:
+    with _receiving():
+        return response.read(1 << 18)
+
+
+@contextmanager
+def _receiving() -> Iterator[None]:
+    """Make whatever goes wrong with a server an urllib.error.URLError."""
+    try:
+        yield
+    except urllib.error.URLError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise urllib.error.URLError(error) from error
+
+
+def _fault_of(archive: Path) -> str | None:
+    """What is wrong with an archive that was fetched; nothing where every batch file in it is the official one."""
+    found = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and (name := Path(member.name).name) in SHA256:
+                    found[name] = hashlib.file_digest(tar.extractfile(member), "sha256").hexdigest()
+    except DAMAGED as error:
+        return f"it cannot be unpacked ({type(error).__name__})"
+    wrong = sorted(name for name, expected in SHA256.items() if found.get(name) != expected)
+    return f"{', '.join(wrong)} {'are' if wrong[1:] else 'is'} missing or not the official one" if wrong else None
 
 
 def _batches_in(place: Path) -> Path | None:
@@ -133,23 +180,26 @@ def _batches_in(place: Path) -> Path | None:
         return _unpack(place)
     for folder in (place, place / FOLDER):
         there = [name for name in SHA256 if (folder / name).is_file()]
-        if there and len(there) < len(SHA256):
+        if len(there) == len(SHA256):
+            return folder
+        if there and not (place / ARCHIVE).is_file():
             missing = ", ".join(sorted(set(SHA256) - set(there)))
             raise InputError(f"{folder} lacks {missing}: unpack {ARCHIVE} there again.")
-        if there:
-            return folder
     return _unpack(place / ARCHIVE) if (place / ARCHIVE).is_file() else None
 
 
 def _unpack(archive: Path) -> Path:
     """Unpack the batch files under data/, once for each archive; nothing is written outside that folder."""
+    try:
+        archive.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{archive} cannot be read ({error.strerror}): set CIFAR10_DIR to where CIFAR-10 lies.") from error
     stat = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
     target = ROOT / "data" / "unpacked" / key
-    if target.is_dir():
+    if _is_complete(target):
         return target
-    _writable(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with _writing(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         try:
             with tarfile.open(archive) as tar:
                 members = [tarfile.data_filter(member, scratch) for member in tar]
@@ -158,8 +208,8 @@ def _unpack(archive: Path) -> Path:
                         tar.extract(member, scratch, filter="data")
         except tarfile.FilterError as error:
             raise InputError(f"{archive} is refused, because {error}: use the official archive.") from error
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
+        except DAMAGED as error:
+            why = type(error).__name__
             raise InputError(f"{archive} cannot be unpacked ({why}), it may be damaged: fetch it again.") from error
         files = {path.name: path for path in Path(scratch).rglob("*.bin")}
         if missing := sorted(set(SHA256) - set(files)):
@@ -173,7 +223,10 @@ def _unpack(archive: Path) -> Path:
 
 
 def _read_checked(path: Path) -> bytes:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): get CIFAR-10 again.") from error
     expected = IMAGES_PER_FILE * RECORD_BYTES
     if len(data) != expected:
         raise InputError(f"{path} has {len(data):,} bytes instead of {expected:,}: delete it and get CIFAR-10 again.")
@@ -184,34 +237,46 @@ def _read_checked(path: Path) -> bytes:
 
 def _stand_in(target: Path) -> Path:
     """Write images of the same format that a network can learn: a coloured pattern for each class, moved, under noise."""
-    if target.is_dir():
+    if _is_complete(target):
         return target
-    _writable(target.parent)
     random = np.random.default_rng(0)
     patterns = random.uniform(40, 215, (10, 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent))
-    for name in tqdm(SHA256, desc="generating stand-in images"):
-        labels = random.integers(10, size=IMAGES_PER_FILE)
-        shifts = random.integers(-6, 7, (IMAGES_PER_FILE, 2))
-        noise = random.normal(0, 60, (IMAGES_PER_FILE, 3, 32, 32))
-        clean = np.stack([np.roll(patterns[label], shift, (1, 2)) for label, shift in zip(labels, shifts)])
-        pixels = np.clip(clean + noise, 0, 255).astype(np.uint8).reshape(IMAGES_PER_FILE, -1)
-        np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1).tofile(scratch / name)
-    _move_into_place(scratch, target)
+    with _writing(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        ready = Path(scratch) / "ready"
+        ready.mkdir()
+        for name in tqdm(SHA256, desc="generating stand-in images"):
+            labels = random.integers(10, size=IMAGES_PER_FILE)
+            shifts = random.integers(-6, 7, (IMAGES_PER_FILE, 2))
+            noise = random.normal(0, 60, (IMAGES_PER_FILE, 3, 32, 32))
+            clean = np.stack([np.roll(patterns[label], shift, (1, 2)) for label, shift in zip(labels, shifts)])
+            pixels = np.clip(clean + noise, 0, 255).astype(np.uint8).reshape(IMAGES_PER_FILE, -1)
+            (ready / name).write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1).tobytes())
+        _move_into_place(ready, target)
     return target
 
 
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in SHA256)
+
+
 def _move_into_place(ready: Path, target: Path) -> None:
+    if target.is_dir() and not _is_complete(target):  # a file of it was deleted
+        shutil.rmtree(target)
     try:
         ready.rename(target)
     except OSError:  # another process was faster
-        if not target.is_dir():
+        if not _is_complete(target):
             raise
-        shutil.rmtree(ready)
 
 
-def _writable(folder: Path) -> None:
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make `folder` for what is written in it, and the system's reason an InputError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except urllib.error.URLError:  # which is an OSError, too
+        raise
     except OSError as error:
-        raise InputError(f"{folder} cannot be created ({error.strerror}): set CIFAR10_DIR to where CIFAR-10 lies.") from error
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}): make that possible, or set CIFAR10_DIR to "
+                         "where CIFAR-10 lies.") from error

@@ -76,6 +76,7 @@ class Site(ThreadingHTTPServer):
     resumes = True  # whether it heeds Range
     breaks_at: int | None = None  # the byte at which it hangs up
     answer: int | None = 200  # None: it hangs up without an answer
+    tells_length = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Visit)
@@ -96,7 +97,8 @@ class Visit(BaseHTTPRequestHandler):
             self.send_error(416 if site.answer == 200 else site.answer)
             return
         self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(site.body) - first))
+        if site.tells_length:
+            self.send_header("Content-Length", str(len(site.body) - first))
         self.end_headers()
         self.wfile.write(site.body[first : site.breaks_at])
 
@@ -334,6 +336,95 @@ def test_download_needs_a_folder_it_can_make(site: Site, home: Path, refused: Re
     (home / "data").write_text("a file in the way")
     with refused(str(home / "data"), "CIFAR10_DIR"):
         dataset.find()
+
+
+@pytest.mark.parametrize("what", ["a login page", "half of it", "another archive"])
+def test_what_is_not_the_archive_is_not_kept_and_fetched_again(
+    batches: Path, archive: Path, home: Path, site: Site, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    site.tells_length, right = False, archive.read_bytes()
+    site.body = {"a login page": b"<html>log in</html>", "half of it": right[: len(right) // 2]}.get(what) or altered(archive)
+    assert origin_of("test")["dataset"] == "stand-in"
+    assert "what the server sent is not the archive" in capsys.readouterr().err
+    assert [path.name for path in (home / "data").iterdir()] == ["stand-in"]
+    site.body = right
+    dataset.find.cache_clear()
+    assert origin_of("test")["dataset"] == "CIFAR-10"
+
+
+def altered(archive: Path) -> bytes:
+    """The archive with another byte in a batch file."""
+    folder = archive.parent / "altered"
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    (folder / FOLDER / "data_batch_2.bin").write_bytes(bytes(IMAGES * dataset.RECORD_BYTES))
+    return pack(folder / FOLDER, folder / ARCHIVE).read_bytes()
+
+
+def test_the_rest_of_another_file_is_not_taken_for_the_archive(archive: Path, home: Path, site: Site) -> None:
+    site.body = archive.read_bytes()
+    (home / "data").mkdir()
+    (home / "data" / f"{ARCHIVE}.part").write_bytes(b"z" * 1000)
+    assert origin_of("test")["dataset"] == "CIFAR-10"
+    assert site.asked == ["bytes=1000-", None]
+
+
+# ---- what was deleted, and full disks
+
+
+def test_a_deleted_file_is_unpacked_again(archive: Path, batches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR10_DIR", str(archive))
+    file = dataset.find() / "test_batch.bin"
+    file.unlink()
+    dataset.find.cache_clear()
+    origin_of("test")
+    assert file.read_bytes() == (batches / "test_batch.bin").read_bytes()
+
+
+def test_a_deleted_file_is_had_from_the_archive_that_lies_beside_its_folder(archive: Path, batches: Path, home: Path) -> None:
+    shutil.copytree(batches, home / "data" / FOLDER)
+    shutil.copy(archive, home / "data")
+    (home / "data" / FOLDER / "test_batch.bin").unlink()
+    assert origin_of("test")["dataset"] == "CIFAR-10"
+
+
+def test_a_deleted_file_of_the_stand_in_is_made_again(small: None) -> None:
+    before = origin_of("test")
+    (dataset.find() / "test_batch.bin").unlink()
+    dataset.find.cache_clear()
+    assert origin_of("test") == before
+
+
+def test_a_file_deleted_under_way_is_named(batches: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    monkeypatch.setenv("CIFAR10_DIR", str(batches))
+    (dataset.find() / "test_batch.bin").unlink()
+    with refused(str(batches / "test_batch.bin"), "cannot be read"):
+        dataset.read("test")
+
+
+@pytest.fixture
+def full_disk(home: Path) -> Iterator[Path]:
+    """The folder data/, on a disk of 64 KB."""
+    folder = home / "data"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs a disk of its own: only root may mount one")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("what", ["download", "archive", "stand-in"])
+def test_a_full_disk_is_named_and_nothing_is_left_on_it(
+    archive: Path, site: Site, full_disk: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused, what: str
+) -> None:
+    site.body = archive.read_bytes()
+    assert len(site.body) > 64 << 10
+    if what != "download":
+        monkeypatch.setenv("CIFAR10_DIR", {"archive": str(archive)}.get(what, what))
+    with refused("No space left on device", str(full_disk)):
+        dataset.find()
+    assert [path for path in full_disk.rglob("*") if path.name != "unpacked"] == []
 
 
 # ---- bad input
