@@ -21,7 +21,11 @@ from cifar_lib import ROOT, records
 from cifar_lib.analysis import statistics
 from cifar_lib.report import page
 
+if not str(dict.get(matplotlib.rcParams, "backend")).startswith("module:"):  # but for a notebook's own
+    matplotlib.use("agg")  # a window, which a user's settings may name, may not be to be had
 STYLE = {
+    # first matplotlib's own, so that nothing of a user's settings is seen in a figure
+    **{name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")},
     "figure.figsize": (8, 4.2),
     "figure.constrained_layout.use": True,
     "figure.facecolor": "white",

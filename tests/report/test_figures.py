@@ -1,7 +1,11 @@
 """The findings that figures and sentences state follow from the numbers."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -305,3 +309,23 @@ def test_a_figures_ids_do_not_depend_on_the_last_bits_of_positions() -> None:
     other = drawn.replace("fedcba9876", "0000000001").replace("0123456789", "00000000ab")
     assert style._renumbered(drawn) == style._renumbered(other) == (
         '<use href="#m0"/><g clip-path="url(#p1)"/><path id="m0"/><clipPath id="p1"/>')
+
+
+# ---- a user's own settings
+
+DRAWN = """
+import matplotlib.pyplot as plt
+from cifar_lib.report import style
+with plt.rc_context(style.STYLE):
+    figure, axis = plt.subplots()
+    axis.plot([1, 2, 3])
+    print(style.picture(figure, "a_name", "A title", "", "").svg)
+"""
+
+
+def test_nothing_of_a_users_settings_of_matplotlib_is_seen_in_a_figure(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nxtick.labelsize: 25\naxes.facecolor: red\nlines.linewidth: 9\n")
+    drawn = [subprocess.run([sys.executable, "-c", DRAWN], capture_output=True, encoding="utf-8", check=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT), **settings}).stdout
+             for settings in ({}, {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg"})]
+    assert drawn[0] == drawn[1] and "<svg" in drawn[0]
