@@ -17,6 +17,8 @@ from pathlib import Path
 
 import papermill
 import yaml
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -49,6 +51,15 @@ class Line:
         print(f"\r{self.beginning}{text}\x1b[K" if self.on_terminal else text)
 
 
+class ThisPython(AsyncKernelManager):
+    """Starts the kernel with this interpreter, whatever `python3` names among a user's kernels."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                          display_name="Python 3", language="python")
+
+
 def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes: Mapping[str, float]) -> bool:
     """Execute `notebook` into `output` with `parameters`; tell how it goes, and return whether it went well.
 
@@ -62,7 +73,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
-        papermill.execute_notebook(notebook, output, dict(parameters), progress_bar=False,
+        papermill.execute_notebook(notebook, output, dict(parameters), progress_bar=False, kernel_manager_class=ThisPython,
                                    stderr_file=line if line.on_terminal else None,
                                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # what matters is in the notebook
     except (PapermillExecutionError, DeadKernelError) as error:

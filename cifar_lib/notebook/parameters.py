@@ -3,10 +3,11 @@
 import ast
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 import torch
 
-from cifar_lib import InputError
+from cifar_lib import ROOT, InputError
 
 Rule = tuple[float, float] | list | set | None
 PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
@@ -20,6 +21,7 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
     parameter may name, or None where any value of the type will do. No list may name a value twice.
     """
+    _in_its_own_clone()
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
     if set(types) != set(rules):
         raise InputError(f"parameters cell and check disagree about {', '.join(sorted(set(types) ^ set(rules)))}.")
@@ -40,6 +42,14 @@ def device_or_error(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but PyTorch finds no NVIDIA GPU here: use 'cpu' or 'auto'.")
     return name
+
+
+def _in_its_own_clone() -> None:
+    """Raises InputError where a clone's notebook would run another clone's library, as with a .venv that was copied along."""
+    here = Path.cwd()
+    clone = next((folder for folder in (here, *here.parents) if (folder / "cifar_lib" / "__init__.py").is_file()), ROOT)
+    if not clone.samefile(ROOT):
+        raise InputError(f"the library comes from {ROOT}, not from {clone}: run `make .venv/ready` there and use its .venv.")
 
 
 def _injected(cells: list[str]) -> list[str]:

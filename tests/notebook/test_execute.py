@@ -1,5 +1,6 @@
 """What `make report` tells of a notebook while it runs it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,19 @@ def test_the_executed_notebook_is_kept_with_its_parameters(tmp_path: Path, capsy
     told = capsys.readouterr()
     assert told.out.startswith("3_latency-again") and "took" in told.out and "left" not in told.out
     assert told.err == ""
+
+
+def test_the_kernel_is_this_interpreter_whatever_the_users_kernels_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    foreign = tmp_path / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/no/such/python", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    output = tmp_path / "executed.ipynb"
+    assert execute.run(notebook(tmp_path, "runs: int = 3", "import sys; print(sys.executable)"), output, {}, {})
+    assert nbformat.read(output, as_version=4).cells[-1].outputs[0].text == f"{sys.executable}\n"
 
 
 BAR = """import sys, time

@@ -1,10 +1,12 @@
 """A notebook's parameters are checked: right ones pass, each wrong one is refused in one sentence."""
 
+from pathlib import Path
+
 import pytest
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
-from cifar_lib import InputError
+from cifar_lib import ROOT, InputError
 from cifar_lib.notebook.parameters import check
 
 CELL = """\
@@ -43,6 +45,19 @@ def test_given_parameters_pass() -> None:
     given = {"run": "night", "recipe": "fast", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
              "without": ["muon"]}
     assert checked(**given) == given
+
+
+def test_a_notebook_of_another_clone_than_the_librarys_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    (tmp_path / "cifar_lib").mkdir()
+    (tmp_path / "cifar_lib" / "__init__.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with refused(str(ROOT), str(tmp_path), "make .venv/ready"):
+        checked()
+    (tmp_path / "cifar_lib" / "__init__.py").unlink()  # no clone at all: notebooks run from any folder
+    assert checked() == DEFAULTS
 
 
 @pytest.mark.parametrize("epochs", [1, 1000])
