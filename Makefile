@@ -4,15 +4,40 @@ PROFILE ?= quick
 RUN ?= $(PROFILE)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Text is UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
+
+# What users have set for their own work with these tools is not meant for this. Of pip's settings, indexes, proxies and
+# certificates stay.
+unexport SNAKEMAKE_PROFILE PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT \
+	PIP_NO_DEPS PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_REQUIRE_HASHES PIP_REQUIRE_VIRTUALENV PIP_REQUIREMENT PIP_EDITABLE \
+	PIP_NO_BUILD_ISOLATION PIP_PYTHON PIP_PRE PIP_REPORT
+OWN := $(CURDIR)/build/home
+report plan: export IPYTHONDIR := $(OWN)/ipython
+report plan: export JUPYTER_CONFIG_DIR := $(OWN)/jupyter
+report plan: export JUPYTER_CONFIG_PATH :=
+report plan: export JUPYTER_PATH :=
+# Where HOME cannot be written, another stands in, and pip still finds its settings.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export PIP_CONFIG_FILE ?= $(wildcard $(HOME)/.config/pip/pip.conf)
+PIP_CONFIG_FILE := $(PIP_CONFIG_FILE)
+export HOME := $(OWN)
+endif
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs. A record is written whole or not at all, so
 # what a step left is complete where it is there, even if the step failed after it.
 PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
+	@mkdir -p "$(OWN)"
 	@snakemake --cores all --keep-incomplete --ignore-incomplete --nolock --quiet all $(PLAN) || \
-		{ echo "No report. If no reason stands above, ask: .venv/bin/snakemake --dry-run $(PLAN)"; exit 1; } >&2
+		{ echo "No report. If no reason stands above, ask:" \
+			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; exit 1; } >&2
 	@python -m cifar_lib.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
+
+plan: .venv/ready
+	@mkdir -p "$(OWN)"
+	@snakemake --dry-run --cores all --keep-incomplete --ignore-incomplete --nolock all $(PLAN)
 
 # What times something by the clock runs alone, the rest on two cores.
 test: .venv/ready
@@ -23,15 +48,21 @@ test: .venv/ready
 lab: .venv/ready
 	@mkdir -p .venv/lab/labconfig
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > .venv/lab/labconfig/default_setting_overrides.json
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/.venv/lab:$$JUPYTER_CONFIG_PATH" jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	@JUPYTER_PATH="$(CURDIR)/.venv/share/jupyter:$$JUPYTER_PATH" JUPYTER_CONFIG_PATH="$(CURDIR)/.venv/lab:$$JUPYTER_CONFIG_PATH" \
+		jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
 
+# A .venv that was copied or renamed with its clone runs what lies at the old place: it is made anew.
+ifneq ($(shell cat .venv/ready 2> /dev/null),$(CURDIR))
+.PHONY: .venv/ready
+endif
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11, 4) <= sys.version_info < (3, 14) else "Python 3.11.4 to 3.13 is needed: set PYTHON=python3.13, say.")'
 	@echo "Setting up .venv, about two minutes"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	@mkdir -p "$(OWN)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --no-user --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --no-user --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "$(CURDIR)" > $@
 
-.PHONY: report test lab
+.PHONY: report plan test lab

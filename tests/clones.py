@@ -107,7 +107,7 @@ class MakeReport:
     def __init__(self, folder: Path) -> None:
         self.folder, self.steps, self.bin = folder, folder / ".venv" / "steps", folder / ".venv" / "bin"
         self.bin.mkdir(parents=True)  # the Makefile looks here first
-        (folder / ".venv" / "ready").touch()
+        (folder / ".venv" / "ready").write_text(f"{folder.resolve()}\n")
         self._script = folder / ".venv" / "step.py"
         self._script.write_text(STEP)
 

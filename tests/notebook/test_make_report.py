@@ -1,12 +1,19 @@
-"""`make report`: which steps run again, and which runs it refuses to write. The steps themselves are stood in for."""
+"""`make report`: which steps run again, and which runs it refuses to write. The steps themselves are stood in for.
+
+And what of a user's own settings must not matter to make.
+"""
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from clones import MakeReport, clone, commit
+
+from cifar_lib import ROOT
 
 STEPS = ["1_train", "2_export", "3_latency", "4_half_precision", "6_report"]
 
@@ -103,3 +110,70 @@ def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: Ma
     assert process.returncode == 0, process.stderr
     assert len(steps) == 5 and steps[-1] == "6_report"
     assert make_report("RUN=epyc")[0] == []  # it is complete, and its own
+
+
+# ---- a user's own settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"SNAKEMAKE_PROFILE": "mine"}, {"HOME": "/proc/nohome"}, {"PYTHONWARNINGS": "error"},
+     {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}],  # an encoding that is not UTF-8
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_users_own_settings_do_not_matter(make_report: MakeReport, settings: dict[str, str]) -> None:
+    (make_report.folder / "mine").mkdir(exist_ok=True)
+    (make_report.folder / "mine" / "config.yaml").write_text("dry-run: true\nexecutor: slurm\n")
+    (make_report.folder / "results" / "done" / "half_precision" / "record.json").unlink()
+    steps, process = make_report("RUN=done", **settings)
+    assert process.returncode == 0, process.stderr
+    assert steps == ["4_half_precision", "6_report"]
+
+
+# Stands in for Python where .venv is made: its pip writes down what it was told.
+SETS_UP = """#!/bin/sh
+[ "$2" = venv ] || exit 0
+mkdir -p .venv/bin
+printf '#!/bin/sh\\nenv >> pip.env\\necho "$*" >> pip.args' > .venv/bin/pip
+chmod +x .venv/bin/pip
+"""
+
+
+def set_up(folder: Path, **settings: str) -> tuple[str, str]:
+    """What pip is called with by `make .venv/ready`, and in which environment; nothing where there is nothing to do."""
+    told = folder / "pip.args", folder / "pip.env"
+    for path in told:
+        path.write_text("")
+    subprocess.run(["make", ".venv/ready", f"PYTHON={folder / 'python'}"], cwd=folder, check=True, capture_output=True,
+                   env={**os.environ, **settings})
+    return told[0].read_text(), told[1].read_text()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder with what is needed to set up .venv, and a stand-in for Python."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "python").write_text(SETS_UP)
+    (folder / "python").chmod(0o755)
+    return folder
+
+
+def test_packages_go_into_the_environment_though_pip_is_set_to_put_them_elsewhere(bare: Path) -> None:
+    arguments, environment = set_up(bare, PIP_USER="1", PIP_TARGET="/elsewhere", PIP_INDEX_URL="https://pypi.example.org")
+    assert "PIP_USER" not in environment and "PIP_TARGET" not in environment
+    assert "PIP_INDEX_URL=https://pypi.example.org" in environment  # a company's own, perhaps
+    assert all("--no-user" in line for line in arguments.splitlines()) and "requirements.lock" in arguments
+
+
+def test_an_environment_that_was_copied_or_renamed_is_made_anew(bare: Path) -> None:
+    assert set_up(bare)[0] != ""
+    assert set_up(bare)[0] == ""
+    copied = bare.with_name("copied")
+    shutil.copytree(bare, copied)
+    assert set_up(copied)[0] != ""
+    assert set_up(copied)[0] == ""
+    assert set_up(bare)[0] == ""
+    assert set_up(bare.rename(bare.with_name("renamed")))[0] != ""
