@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -84,6 +85,30 @@ def test_an_import_in_the_wrong_direction_is_seen(room: str, source: str) -> Non
 @pytest.mark.parametrize("file", [*FILES, *LIBRARY.rglob("*.cpp")], ids=lambda file: str(file.relative_to(LIBRARY)))
 def test_a_file_has_at_most_300_lines(file: Path) -> None:
     assert len(file.read_text().splitlines()) <= 300
+
+
+# ---- text
+
+
+def without_encoding(source: str) -> list[str]:
+    """The calls of a file that read or write text as the locale has it."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = {call: call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "") for call in calls}
+    texts = [call for call in calls if names[call] in ("read_text", "write_text")
+             or (names[call] in ("open", "fdopen") and not re.search("'[rwax]b'", ast.unparse(call)))
+             or any(keyword.arg in ("text", "universal_newlines") for keyword in call.keywords)]
+    return [ast.unparse(call) for call in texts if not any(keyword.arg == "encoding" for keyword in call.keywords)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(LIBRARY)))
+def test_a_file_reads_and_writes_text_as_utf_8(file: Path) -> None:
+    allowed = ("tarfile.open(", "urllib.")
+    assert [call for call in without_encoding(file.read_text(encoding="utf-8")) if not call.startswith(allowed)] == []
+
+
+@pytest.mark.parametrize("call", ["open(path)", "path.open('w')", "path.read_text()", "subprocess.run(command, text=True)"])
+def test_text_in_the_encoding_of_the_locale_is_seen(call: str) -> None:
+    assert len(without_encoding(call)) == 1
 
 
 # ---- what is loaded with what

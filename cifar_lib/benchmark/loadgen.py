@@ -116,7 +116,7 @@ def single_stream(classify: Callable[[torch.Tensor], int], images: Sequence[torc
 
 def _logged(log: Path, key: str) -> float:
     """A value of LoadGen's log of details, of lines `:::MLLOG {...}`."""
-    entries = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.read_text().splitlines()]
+    entries = [json.loads(line.removeprefix(":::MLLOG ")) for line in log.read_text(encoding="utf-8").splitlines()]
     values = [entry["value"] for entry in entries if entry["key"] == key]
     if not values:
         raise InputError(f"LoadGen's log names no {key}: is its version one that was tried?")

@@ -83,8 +83,8 @@ def git(*arguments: str, strip: bool = True) -> str:
     """What git prints, asked in the clone; nothing where it is missing or fails."""
     try:
         own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # GIT_DIR names another's
-        process = subprocess.run(["git", "-C", str(ROOT), *arguments], env=own, capture_output=True, text=True, timeout=10,
-                                 check=True)
+        process = subprocess.run(["git", "-C", str(ROOT), *arguments], env=own, capture_output=True, encoding="utf-8",
+                                 timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return process.stdout.strip() if strip else process.stdout
