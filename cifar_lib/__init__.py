@@ -1,8 +1,10 @@
 """The thin library behind the notebooks: what two of them need, or a test should reach."""
 
+import io
 import json
 import os
 import re
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -56,3 +58,7 @@ def drop_tuning(environ: MutableMapping[str, str]) -> dict[str, str]:
 
 # Now, as PyTorch reads them when it is imported: with OMP_PROC_BIND, for one, it ties this process and its children to a core.
 DROPPED = drop_tuning(os.environ)
+
+for stream in (sys.stdout, sys.stderr):  # a locale that lacks a sign must not end what has it to say
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+        stream.reconfigure(encoding="utf-8")

@@ -111,6 +111,13 @@ def test_text_in_the_encoding_of_the_locale_is_seen(call: str) -> None:
     assert len(without_encoding(call)) == 1
 
 
+def test_what_a_command_says_is_utf_8_whatever_the_locale() -> None:
+    process = subprocess.run([sys.executable, "-m", "cifar_lib.analysis.verdicts", "epyc"], cwd=ROOT, capture_output=True,
+                             env={**os.environ, "PYTHONIOENCODING": "latin-1"})
+    assert process.returncode == 0, process.stderr
+    assert "–" in process.stdout.decode("utf-8")
+
+
 # ---- what is loaded with what
 
 
