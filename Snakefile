@@ -39,6 +39,9 @@ RECORDS = [f"{FOLDER}/{step}/record.json"
            for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision")]
 EXECUTE = "python -m cifar_lib.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
+# Snakemake tells each step how many threads to use, all of them: on record that would pass for the user's own setting.
+shell.prefix("set -euo pipefail; unset OMP_NUM_THREADS GOTO_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; ")
+
 
 def values(**parameters):
     """A notebook's parameters, as JSON."""

@@ -35,6 +35,7 @@ FILES = {
 }
 if "cifar_lib.notebook.execute" in sys.argv:
     notebook, log, _ = sys.argv[-3:]
+    assert not [name for name in os.environ if name.endswith(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLAS_NUM_THREADS"))]
     step, run = Path(notebook).stem, Path(log).parent.parent
     with open(os.environ["STEPS"], "a") as steps:
         print(step, file=steps)
