@@ -80,7 +80,7 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "steal_share": 0.0, "others_share": 0.0, "mhz": [2000]}
+    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "others_share": 0.0, "mhz": [2000]}
     results = [{**of_images, **of_a_run, "ns": run, "round": number, "disturbed": False} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
     return row | {name: new[name] for name in ("images", "series", "accuracy", "largest_logit_error", "runs")}
@@ -120,10 +120,10 @@ def main(folder: Path) -> None:
     def run_in_this_process(job: process.Job, setup: base.Setup) -> dict[str, np.ndarray]:
         """What a fresh process does, without the two seconds in which it imports PyTorch."""
         gc.freeze()  # the timer collects garbage before each run, which takes long where so much is imported
-        before, output = process.psutil.cpu_times(), io.BytesIO()
+        output = io.BytesIO()
         np.savez(output, **job.measure(setup))
         output.seek(0)
-        return {**dict(np.load(output)), "steal_share": process.steal_share(before), "mhz": clock_mhz()}
+        return {**dict(np.load(output)), "mhz": clock_mhz()}
 
     def execute_notebook(path: Path, output: Path, parameters: Mapping[str, object], **_: object) -> None:
         run_notebook(path.stem, {**PARAMETERS["1_train"], **parameters})

@@ -17,7 +17,7 @@ def stability_warnings(record: Mapping) -> list[str]:
     if dropped := record["environment"].get("dropped_variables"):  # likewise
         named = ", ".join(f"{name}={value}" for name, value in dropped.items())
         warnings.append(f"set where the measurement was started, and dropped so that it tunes nothing: {named}")
-    steal = max(run["steal_share"] for _, run in runs)
+    steal = max(run.get("steal_share", 0) for _, run in runs)  # now among what others used
     if steal > 0.01:
         warnings.append(f"the host took up to {steal:.1%} of a run's time for others (steal)")
     if busy > 0.05:

@@ -115,7 +115,6 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
         "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # the very first one pays for what is set up lazily
         "load_ns": int(result["load_ns"]),
         "involuntary_switches": int(result["involuntary_switches"]),
-        "steal_share": result["steal_share"],
         "others_share": None if np.isnan(result["others_share"]) else float(result["others_share"]),
         "mhz": result["mhz"],
     }

@@ -17,15 +17,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from cifar_lib import InputError, own_sentence
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import PRECISIONS, Setup
 from cifar_lib.records import cifar10
 from cifar_lib.records.environment import clock_mhz
-from cifar_lib.timer import used_and_passed
 
+CLOCK_SECONDS = 1  # between two readings of the cores' clocks
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal to be sent when the parent ends
 
 
@@ -57,30 +56,33 @@ class Job(ABC):
 
 
 def run_in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
-    """What the job measures in a process of its own, with `steal_share` and `mhz` of the time it took. Raises InputError."""
-    before = psutil.cpu_times()
+    """What the job measures in a process of its own, and `mhz`, the cores' clocks while it did. Raises InputError."""
+    mhz: list[int] = []
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "result.npz"
-        process = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", type(job).__module__, json.dumps(asdict(job)), setup.exported, setup.prepared, output,
              "--parent", str(os.getpid())],
-            env={**os.environ, "CIFAR10_DIR": cifar10.name_for_child(), "PYTHONUTF8": "1"}, capture_output=True,
-            encoding="utf-8", errors="replace",
+            env={**os.environ, "CIFAR10_DIR": cifar10.name_for_child(), "PYTHONUTF8": "1"}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
         )
+        said = None
+        try:
+            while said is None:
+                try:
+                    _, said = process.communicate(timeout=CLOCK_SECONDS)
+                except subprocess.TimeoutExpired:
+                    mhz = clock_mhz()  # the last reading stays: images are timed at the end
+        finally:
+            process.kill()  # does nothing where it ended by itself
+            process.wait()
         if process.returncode:
             ended = (f"the process was ended by {signal.Signals(-process.returncode).name}." if process.returncode < 0
-                     else own_sentence(process.stderr, last=True))
+                     else own_sentence(said, last=True))
             raise InputError(ended or f"the process ended with status {process.returncode}.")
         with np.load(output) as result:
             measured = dict(result)
-    return {**measured, "steal_share": steal_share(before), "mhz": clock_mhz()}
-
-
-def steal_share(before: tuple[float, ...]) -> float:
-    """The share of all processor time that the host took for others since `before`, a reading of psutil.cpu_times."""
-    after = psutil.cpu_times()
-    _, passed = used_and_passed(before, after)
-    return (getattr(after, "steal", 0) - getattr(before, "steal", 0)) / passed if passed > 0 else 0.0
+    return {**measured, "mhz": mhz}
 
 
 def main(kind: type[Job]) -> None:

@@ -51,7 +51,7 @@ def run_table(record: dict, series: Mapping[str, np.ndarray]) -> pd.DataFrame:
                 **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("p90", "p99", "p99.9", "max")},
                 "first image (ms)": run["first_image_ns"] / 1e6, "outliers, mild": outliers["low_mild"] + outliers["high_mild"],
                 "severe": outliers["low_severe"] + outliers["high_severe"],
-                "context switches": run["involuntary_switches"], "steal (%)": 100 * run["steal_share"],
+                "context switches": run["involuntary_switches"],
                 "others (%)": 100 * share if (share := run.get("others_share")) is not None else np.nan,  # not in older records
             })
     return pd.DataFrame(rows)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import namedtuple
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,6 @@ ONE_IMAGE = replace(EAGER, variant=latency.ONE_IMAGE)
 RUNS = 2
 
 Measured = tuple[list[dict], dict[str, np.ndarray], list[int]]
-Times = namedtuple("Times", "user nice system idle iowait irq softirq steal guest guest_nice")  # as psutil's on Linux
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +106,6 @@ def test_a_row_says_how_its_process_fared(measured: Measured, number: int) -> No
     assert row["file_bytes"] > 1000
     for run in row["runs"]:
         assert run["first_image_ns"] > 0 and run["load_ns"] > 0 and run["involuntary_switches"] >= 0
-        assert 0 <= run["steal_share"] <= 1
         assert -0.2 < run["others_share"] <= 1  # the system counts in hundredths of a second, and a run is short
 
 
@@ -190,27 +187,3 @@ def test_what_times_does_not_wait_for_scipy(module: str) -> None:
         [sys.executable, "-c", f"import sys, cifar_lib.benchmark.{module}; print('scipy' in sys.modules)"],
         capture_output=True, text=True, check=True)
     assert loaded.stdout == "False\n"
-
-
-# ---- what the host took
-
-
-@pytest.mark.parametrize(
-    ("after", "share"),
-    [
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 10 / 200),
-        (Times(180, 10, 60, 870, 70, 0, 0, 10, 30, 0), 10 / 200),  # a guest's 30 s are among the user's
-        (Times(150, 10, 60, 910, 70, 0, 0, 0, 0, 0), 0),
-        (Times(100, 0, 50, 800, 50, 0, 0, 0, 0, 0), 0),  # no time has passed
-    ],
-    ids=["a twentieth", "beside a guest", "none", "no time"],
-)
-def test_the_hosts_share_is_that_of_all_processor_time(after: Times, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "cpu_times", lambda: after)
-    assert process.steal_share(Times(100, 0, 50, 800, 50, 0, 0, 0, 0, 0)) == pytest.approx(share)
-
-
-def test_a_system_that_does_not_tell_of_its_host_has_no_steal(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = namedtuple("Plain", "user nice system idle")  # as on macOS
-    monkeypatch.setattr(psutil, "cpu_times", lambda: plain(20, 0, 5, 100))
-    assert process.steal_share(plain(10, 0, 5, 80)) == 0

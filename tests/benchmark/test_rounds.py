@@ -36,7 +36,7 @@ def measured_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Laten
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 1000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
                 "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0),
-                "others_share": 0.01, "steal_share": 0.0, "mhz": [2000]}
+                "others_share": 0.01, "mhz": [2000]}
 
     nothing = data.Split(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), torch.zeros(100, dtype=torch.int64), {})
     monkeypatch.setattr(data, "load", lambda _: nothing)
