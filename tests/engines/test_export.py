@@ -107,7 +107,7 @@ def test_a_failure_says_what_could_not_be_made_and_leaves_nothing(
 
     shutil.copy(folders[0] / "model.pt", tmp_path)
     monkeypatch.setitem(export.FORMATS, "model.onnx", fail)
-    with refused("model.onnx", str(tmp_path / "model.pt"), "an operation is missing"):
+    with refused("model.onnx", "from model.pt", "an operation is missing"):
         export.make_missing(tmp_path, "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
