@@ -63,16 +63,30 @@ def time_engine(engine: Classifier, images: Sequence[torch.Tensor], warmup: int)
     `others_share`, the share of all cores' time that other programs used.
     """
     warmup_ns = warm_up(engine.classify, images, warmup)
-    process = psutil.Process()
-    switches, before = process.num_ctx_switches().involuntary, (psutil.cpu_times(), process.cpu_times())
+    process, others = psutil.Process(), Others()
+    switches = process.num_ctx_switches().involuntary
     ns, classes = time_images(engine.classify, images)
-    used, passed = used_and_passed(before[0], psutil.cpu_times())
-    own = sum(process.cpu_times()[:2]) - sum(before[1][:2])
+    others_share = others.share()
     switches = process.num_ctx_switches().involuntary - switches
     logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True)
               for image in images[:IMAGES_WITH_LOGITS]]
     return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns,
-            "involuntary_switches": switches, "others_share": (used - own) / passed if passed else np.nan}
+            "involuntary_switches": switches, "others_share": others_share}
+
+
+class Others:
+    """What other programs use of the processors, from the moment at which this is made."""
+
+    def __init__(self) -> None:
+        self.before = psutil.cpu_times(), self._own_seconds()
+
+    def share(self) -> float:
+        """The share of all cores' time since then; NaN where the system counts none."""
+        used, passed = used_and_passed(self.before[0], psutil.cpu_times())
+        return (used - (self._own_seconds() - self.before[1])) / passed if passed else np.nan
+
+    def _own_seconds(self) -> float:
+        return sum(psutil.Process().cpu_times()[:4])  # of the user and the system, of this process and its finished children
 
 
 def used_and_passed(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float]:

@@ -70,7 +70,7 @@ def measure(
     test = data.load("test")
     network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
     reference_logits = model.predict(network, test.first(timer.IMAGES_WITH_LOGITS)).numpy()
-    prepare = partial(_prepare, tried={})
+    prepare = partial(_prepare, repeats=repeats, tried={})
     outcomes = run_rounds(jobs, runs, exported, prepare, minutes, repeats, seed)
     if all(outcome.reason for outcome in outcomes):
         raise InputError(f"none of the engines runs here; of {jobs[0].name}: {outcomes[0].reason}")
@@ -120,7 +120,7 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
     }
 
 
-def _prepare(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple[str, str], list[dict]]) -> None:
+def _prepare(outcome: Outcome, exported: Path, prepared: Path, repeats: int, tried: dict[tuple[str, str], list[dict]]) -> None:
     """Choose the job's settings and threads and prepare its engine; `tried` remembers what an engine took."""
     job = outcome.job
     engine = ENGINES[job.engine]
@@ -131,7 +131,7 @@ def _prepare(outcome: Outcome, exported: Path, prepared: Path, tried: dict[tuple
     if len(combinations(trial)) > 1:
         key = trial.engine, job.precision
         if key not in tried:
-            tried[key] = try_all(trial, exported, prepared)
+            tried[key] = try_all(trial, exported, prepared, repeats)
         outcome.tried = tried[key]
         settings, threads, _ = min(outcome.tried, key=lambda one: one["ns"]).values()
     outcome.job = replace(job, settings=settings, threads=threads)

@@ -17,6 +17,11 @@ from cifar_lib.timer import used_and_passed
 # Not a name that Python could import: programs are run from that folder, too.
 LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
 
+# A run is disturbed where others used more than this share of all cores' time while it was timed. The system counts that time
+# in ticks, so that a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
+DISTURBED_SHARE, TICKS = 0.05, 0.03  # share; seconds
+PATIENCE = 30  # seconds to wait for others to be done
+
 
 @contextmanager
 def measurement_lock() -> Iterator[None]:
@@ -45,6 +50,18 @@ def busy_share(seconds: float = 3) -> float:
     time.sleep(seconds)
     used, passed = used_and_passed(before, psutil.cpu_times())
     return used / passed if passed > 0 else 0.0
+
+
+def is_disturbed(others_share: float, seconds: float) -> bool:
+    """Whether others used too much of the machine in so many seconds of timing; where that is not known (NaN), no."""
+    return bool(others_share > DISTURBED_SHARE + TICKS / seconds)
+
+
+def wait_until_idle() -> None:
+    """Wait until others are done, but not for long."""
+    started = time.monotonic()
+    while time.monotonic() - started < PATIENCE and busy_share(1) > DISTURBED_SHARE:
+        pass
 
 
 def clock() -> dict:

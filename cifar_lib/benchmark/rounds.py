@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,16 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from cifar_lib import InputError
-from cifar_lib.benchmark.machine import busy_share, measurement_lock
+from cifar_lib.benchmark.machine import is_disturbed, measurement_lock, wait_until_idle
 from cifar_lib.benchmark.process import Job, run_in_fresh_process
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import prepared_folder
 
 LEAST_ROUNDS = 3  # however little time there is: of two, an interval says nothing
-# A run is disturbed where others used more than this share of all cores' time while it was timed. The system counts that time
-# in ticks, so that a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
-DISTURBED_SHARE, TICKS = 0.05, 0.03  # share; seconds
-PATIENCE = 30  # seconds to wait before that for others to be done
 
 
 @dataclass
@@ -86,7 +82,7 @@ def run_rounds(
             if not again:
                 break
             progress.set_postfix_str(f"waiting for others to be done: they disturbed {len(again)} runs")
-            _wait_until_idle()
+            wait_until_idle()
             progress.total += len(again)
             for outcome, number in shuffle.sample(again, len(again)):
                 progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} again: others disturbed it")
@@ -110,17 +106,5 @@ def _measure_once(outcome: Outcome, number: int, exported: Path, prepared: Path)
     except InputError as error:
         outcome.reason = str(error)
     else:
-        outcome.results.append({**result, "round": number, "disturbed": is_disturbed(result)})
-
-
-def is_disturbed(result: Mapping[str, np.ndarray]) -> bool:
-    """Whether others used too much of the machine while images were timed; where that was not measured, no."""
-    if "others_share" not in result:
-        return False
-    return bool(result["others_share"] > DISTURBED_SHARE + TICKS / (result["ns"].sum() / 1e9))
-
-
-def _wait_until_idle() -> None:
-    started = time.monotonic()
-    while time.monotonic() - started < PATIENCE and busy_share(1) > DISTURBED_SHARE:
-        pass
+        disturbed = "others_share" in result and is_disturbed(result["others_share"], result["ns"].sum() / 1e9)
+        outcome.results.append({**result, "round": number, "disturbed": disturbed})

@@ -11,6 +11,7 @@ import torch
 
 from cifar_lib import data, timer
 from cifar_lib.benchmark import process
+from cifar_lib.benchmark.machine import is_disturbed, wait_until_idle
 from cifar_lib.benchmark.process import Job, run_in_fresh_process
 from cifar_lib.engines import ENGINES
 from cifar_lib.engines.base import Setup
@@ -29,10 +30,13 @@ class TuningJob(Job):
     tried: Sequence[tuple[str, int]] = ()
 
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
-        """Time an engine with each combination in turns, in this process; `ns` is the best median of each."""
+        """Time an engine with each combination in turns, in this process.
+
+        Returns `ns`, the best median of each, and of all the time that it took `seconds` and `others_share`.
+        """
         test = data.load("test").first(IMAGES)
         images = timer.separate_images(test)
-        engines, medians = {}, [[] for _ in self.tried]
+        engines, medians, others, started = {}, [[] for _ in self.tried], timer.Others(), time.monotonic()
         for _ in range(TRIES):
             for number, (settings, threads) in enumerate(self.tried):
                 if threads:
@@ -47,7 +51,8 @@ class TuningJob(Job):
                     timer.warm_up(engine.classify, images, IMAGES // 4)
                     ns, _ = timer.time_images(engine.classify, images)
                 medians[number].append(np.median(ns))
-        return {"ns": np.array([min(values) for values in medians])}
+        return {"ns": np.array([min(values) for values in medians]), "seconds": time.monotonic() - started,
+                "others_share": others.share()}
 
 
 def thread_counts() -> list[int]:
@@ -63,17 +68,22 @@ def combinations(job: Job) -> list[tuple[str, int]]:
     return list(itertools.product(settings, threads))
 
 
-def try_all(job: Job, exported: Path, prepared: Path) -> list[dict]:
+def try_all(job: Job, exported: Path, prepared: Path, repeats: int = 0) -> list[dict]:
     """The `ns` that an image takes (median) with the `settings` and `threads` of each of the job's `combinations`.
 
-    Raises InputError where the engine cannot run.
+    What others disturb is tried again, up to `repeats` times. Raises InputError where the engine cannot run.
     """
     tried = combinations(job)
     for settings, threads in tried:
         ENGINES[job.engine].prepare(replace(job.setup(exported, prepared), settings=settings, threads=threads))
     trial = TuningJob(job.engine, job.precision, job.device, job.threads, tried)
-    ns = run_in_fresh_process(trial, trial.setup(exported, prepared))["ns"].tolist()
-    return [{"settings": settings, "threads": threads, "ns": taken} for (settings, threads), taken in zip(tried, ns)]
+    for left in reversed(range(repeats + 1)):
+        result = run_in_fresh_process(trial, trial.setup(exported, prepared))
+        if not left or not is_disturbed(result["others_share"], result["seconds"]):
+            break
+        wait_until_idle()
+    return [{"settings": settings, "threads": threads, "ns": ns}
+            for (settings, threads), ns in zip(tried, result["ns"].tolist())]
 
 
 if __name__ == "__main__":

@@ -135,6 +135,13 @@ def test_the_busy_share_is_what_was_not_idle(after: Times, share: float, monkeyp
     assert slept == [7]
 
 
+@pytest.mark.parametrize(("share", "seconds", "disturbed"), [
+    (0.04, 1000, False), (0.06, 1000, True), (0.06, 1, False), (0.09, 1, True), (0.3, 0.1, False), (float("nan"), 1, False)])
+def test_a_run_is_disturbed_by_what_others_use_not_by_how_long_it_takes(share: float, seconds: float, disturbed: bool) -> None:
+    """Of a short run the system's ticks make a share uncertain."""
+    assert machine.is_disturbed(share, seconds) is disturbed
+
+
 @pytest.mark.measures
 def test_a_core_that_computes_is_seen() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)

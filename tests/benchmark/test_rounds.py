@@ -52,7 +52,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """The engines and precisions whose settings and threads were tried; two threads and "contiguous" are the fastest."""
     tries = []
 
-    def pretend(job: LatencyJob, exported: Path, prepared: Path) -> list[dict]:
+    def pretend(job: LatencyJob, exported: Path, prepared: Path, repeats: int) -> list[dict]:
         tries.append((job.engine, job.precision))
         return TRIED
 
@@ -196,7 +196,7 @@ def others(measured_jobs: list[LatencyJob], monkeypatch: pytest.MonkeyPatch) -> 
         return {**pretend(job, setup), "ns": np.full(100, 10_000_000), "others_share": shares.pop(0) if shares else 0.0}
 
     monkeypatch.setattr(rounds, "run_in_fresh_process", disturbed)
-    monkeypatch.setattr(rounds, "busy_share", lambda seconds: 0.0)
+    monkeypatch.setattr(machine, "busy_share", lambda seconds: 0.0)
     return shares
 
 
@@ -222,18 +222,11 @@ def test_the_record_keeps_every_run_and_tells_them_apart(others: list[float], tm
     assert series[row["series"]].shape == (4, 100)
 
 
-@pytest.mark.parametrize(("share", "seconds", "disturbed"), [
-    (0.04, 1000, False), (0.06, 1000, True), (0.06, 1, False), (0.09, 1, True), (0.3, 0.1, False), (float("nan"), 1, False)])
-def test_a_run_is_disturbed_by_what_others_use_not_by_how_long_it_takes(share: float, seconds: float, disturbed: bool) -> None:
-    """Of a short run the system's ticks make a share uncertain."""
-    assert rounds.is_disturbed({"others_share": share, "ns": np.full(10, 1e8 * seconds)}) is disturbed
-
-
 def test_before_measuring_again_others_are_waited_for(
     others: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = [0.9, 0.9, 0.0, 0.0]
-    monkeypatch.setattr(rounds, "busy_share", lambda seconds: busy.pop(0))
+    monkeypatch.setattr(machine, "busy_share", lambda seconds: busy.pop(0))
     others += [0.5]
     run_rounds([EAGER], 1, tmp_path, prepare_engine, repeats=1)
     assert busy == [0.0]

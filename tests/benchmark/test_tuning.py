@@ -64,7 +64,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(data, "load", lambda _: images)
     monkeypatch.setitem(ENGINES, "paced", Paced)
     monkeypatch.setattr(timer, "time", SimpleNamespace(perf_counter_ns=lambda: state.ns))
-    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: 0.0))
     monkeypatch.setattr(timer, "gc", SimpleNamespace(collect=lambda: None, disable=lambda: None, enable=lambda: None))
     (tmp_path / "model.pt").touch()
     yield state
@@ -132,10 +132,25 @@ def test_all_combinations_share_one_process_and_are_prepared_before(
     monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2, 4])
     monkeypatch.setattr(ENGINES["aotinductor"], "prepare", lambda setup: prepared.append(setup.threads))
     monkeypatch.setattr(tuning, "run_in_fresh_process",
-                        lambda job, setup: jobs.append((job, list(prepared))) or {"ns": np.array([3.0, 1.0, 2.0])})
+                        lambda job, setup: jobs.append((job, list(prepared))) or {
+                            "ns": np.array([3.0, 1.0, 2.0]), "seconds": 1.0, "others_share": 0.0})
     (settings,) = ENGINES["aotinductor"].settings
     tried = try_all(LatencyJob("aotinductor", "bfloat16", "cpu", 0), tmp_path, tmp_path)
     assert tried == [{"settings": settings, "threads": threads, "ns": ns} for threads, ns in ((1, 3.0), (2, 1.0), (4, 2.0))]
     ((trial, before),) = jobs
     assert before == [1, 2, 4]
     assert trial == TuningJob("aotinductor", "bfloat16", "cpu", 0, [(settings, 1), (settings, 2), (settings, 4)])
+
+
+@pytest.mark.parametrize(("shares", "repeats", "times"), [
+    ([0.0], 3, 1), ([0.5, 0.0], 3, 2), ([0.5] * 9, 3, 4), ([0.5], 0, 1)], ids=["idle", "once", "always", "not asked for"])
+def test_what_others_disturb_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shares: list[float], repeats: int, times: int
+) -> None:
+    made = []
+    monkeypatch.setattr(tuning, "thread_counts", lambda: [1])
+    monkeypatch.setattr(tuning, "wait_until_idle", lambda: None)
+    monkeypatch.setattr(tuning, "run_in_fresh_process", lambda job, setup: made.append(job) or {
+        "ns": np.array([len(made), 9.0]), "seconds": 1.0, "others_share": shares[len(made) - 1]})
+    tried = try_all(LatencyJob("eager", "float32", "cpu", 0), tmp_path, tmp_path, repeats)
+    assert len(made) == times and tried[0]["ns"] == times  # of the last try
