@@ -135,15 +135,19 @@ def test_importing_a_module_does_not_load_what_it_need_not(module: str, without:
 
 
 @pytest.mark.measures
-def test_verdicts_take_less_than_half_a_second_of_processor_time() -> None:
-    def seconds() -> float:
+def test_verdicts_take_hardly_longer_than_importing_what_computes_them() -> None:
+    """Processor time; a third of a second where it was measured, most of it NumPy's and SciPy's."""
+    def seconds(*arguments: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        process = subprocess.run([sys.executable, "-m", "cifar_lib.analysis.verdicts", "epyc"], cwd=ROOT, capture_output=True)
+        process = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert process.returncode == 0, process.stderr
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.5
+    pairs = [(seconds("-m", "cifar_lib.analysis.verdicts", "epyc"), seconds("-c", "import numpy, scipy.special, yaml"))
+             for _ in range(5)]
+    verdicts, libraries = map(min, zip(*pairs))
+    assert verdicts < 1.6 * libraries, (verdicts, libraries)
 
 
 # ---- where a library is missing

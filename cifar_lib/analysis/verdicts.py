@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -23,13 +22,10 @@ def judge(by_step: ByStep, claims: list[dict]) -> list[dict]:
     verdicts = []
     for claim in claims:
         judgement = RULES[claim["rule"]](claim, by_step)
-        verdict = asdict(judgement)
-        verdict["evidence"] = [
-            {"record": evidence.path, "when": evidence.when, "made": evidence.record["made"],
-             "hardware": evidence.record["environment"]["hardware"]} for evidence in judgement.used
-        ]
-        del verdict["used"]
-        verdicts.append({"id": claim["id"], **verdict})
+        evidence = [{"record": used.path, "when": used.when, "made": used.record["made"],
+                     "hardware": used.record["environment"]["hardware"]} for used in judgement.used]
+        verdicts.append({"id": claim["id"], "verdict": judgement.verdict, "reason": judgement.reason, "ours": judgement.ours,
+                         "evidence": evidence})
     return verdicts
 
 

@@ -41,7 +41,7 @@ def test_every_batch_size_of_every_run_has_its_time(
     monkeypatch.setenv("CIFAR10_DIR", dataset.STAND_IN)
     monkeypatch.setattr(machine, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(base, "ROOT", tmp_path)
-    jobs = [*(BatchJob(name, "float32", "cpu", threads=1, largest=2) for name in ("eager", "onnxruntime", "aotinductor")),
+    jobs = [*(BatchJob(name, "float32", "cpu", threads=1, largest=2) for name in ("eager", "onnxruntime")),
             ON_A_GPU]
     *rows, missing = batches.measure(jobs, RUNS, exported)
     for row in rows:
