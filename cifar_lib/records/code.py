@@ -18,6 +18,10 @@ LIBRARY = "cifar_lib"
 SHOWN = ("analysis", "report")  # rooms that show what was measured: no measurement depends on them
 CODE = (LIBRARY, "notebooks", "profiles", "Snakefile", "requirements.lock", "pyproject.toml")
 
+# Variables by which git would look into another repository (`git rev-parse --local-env-vars`).
+ANOTHERS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE"}
+
 
 def digest(notebook: str, without: Iterable[str] = SHOWN) -> str:
     """SHA-256 of what notebooks/`notebook`.ipynb runs: its cells and the modules that they import, but for some rooms."""
@@ -82,7 +86,7 @@ def uncommitted() -> list[str] | None:
 def git(*arguments: str, strip: bool = True) -> str:
     """What git prints, asked in the clone; nothing where it is missing or fails."""
     try:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # GIT_DIR names another's
+        own = {name: value for name, value in os.environ.items() if name not in ANOTHERS}
         process = subprocess.run(["git", "-C", str(ROOT), *arguments], env=own, capture_output=True, encoding="utf-8",
                                  timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

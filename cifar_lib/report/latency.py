@@ -159,8 +159,8 @@ def ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
 
 def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
-    engines, _ = _by_median(record, series)
     undisturbed = _undisturbed(record, series)
+    engines, _ = _by_median(record, undisturbed)
     halves = {name: np.mean(ns[:, ns.shape[1] // 2 :]) / np.mean(ns[:, : ns.shape[1] // 2]) - 1
               for name, ns in undisturbed.items()}
     most = max(halves, key=lambda name: abs(halves[name]))
@@ -189,12 +189,12 @@ def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
 
 def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """The mean of every run against its engine's mean (%), beside a band as wide as the original's ten runs were apart."""
-    engines, _ = _by_median(record, series)
+    engines, _ = _by_median(record, _undisturbed(record, series))
     rows = {row["series"]: row for row in latency.compared(record)}
     means = {name: np.array([run["mean_ns"] / 1e3 for run in latency.judged_runs(rows[name])]) for name in engines}
     apart = {name: float(np.ptp(values)) for name, values in means.items()}
     shares = {name: latency.spread(rows[name], "mean") for name in engines}
-    closest = min(shares, key=shares.get)
+    closest, widest = min(shares, key=shares.get), 120 * max(*shares.values(), 0.002)  # %, of the axis to either side
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(engines)))
         axis.axvspan(-0.12, 0.12, color="0.85", linewidth=0)
@@ -202,13 +202,14 @@ def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
             axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engines[name]),
                       alpha=0.7)
             disturbed = np.array([run["mean_ns"] / 1e3 for run in rows[name]["runs"] if run.get("disturbed")])
-            axis.plot(100 * (disturbed / values.mean() - 1), [number] * len(disturbed), "x", color="0.6")
+            apart_from_mean = np.clip(100 * (disturbed / values.mean() - 1), -widest, widest)
+            axis.plot(apart_from_mean, [number] * len(disturbed), "x", color="0.6")
         axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
                  xlabel="mean of a run against the engine's mean (%)")
         title = f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart"
         return picture(figure, "run_means", title,
-                       "Mean of each run, disturbed ones as gray crosses; the band is 0.24% wide, as wide as the original's "
-                       "spread.",
+                       "Mean of each run; disturbed ones, which do not count, are gray crosses, at the edge where beyond. The "
+                       "band is 0.24% wide, as wide as the original's spread.",
                        "Difference between the slowest and the fastest run: "
                        + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
                        pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],

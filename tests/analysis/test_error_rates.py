@@ -15,7 +15,7 @@ from cifar_lib.analysis.rules import NOT_REPRODUCED, REPRODUCED
 CLAIMS = {claim["id"]: claim for claim in verdicts.load_claims()}
 PARAMETERS, MODEL = CLAIMS["network-size"]["parameters"], {"model.pt": "beef"}
 P100 = {"name": "Tesla P100", "compute_capability": [6, 0]}
-TIMES = 1500  # simulated
+TIMES = 1000  # simulated
 ENVIRONMENT = {"gpu": P100, "hardware": "a P100", "versions": {"torch": "2"}}
 Random = np.random.Generator
 

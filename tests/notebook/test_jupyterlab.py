@@ -135,7 +135,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     trainings = json.loads((root / "results" / "lab" / "ablation" / "record.json").read_text())["measurements"]["trainings"]
     assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("original", [])]
     assert len({row["accuracy"] for row in trainings}) > 1  # different trainings, not one thrice
-    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", "done", "epyc", "lab", "shipped"]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", "done", "epyc", "h100", "lab", "shipped"]
 
     changed = [line[3:] for line in git(root, "status", "--porcelain").splitlines()]
     assert changed == [f"notebooks/{path.name}" for path in notebooks]  # they hold outputs now, and nothing else is another

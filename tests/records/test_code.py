@@ -249,6 +249,11 @@ def test_another_repository_that_the_environment_names_is_not_asked(
     assert own and (code.commit(), code.uncommitted()) == (own, [])
 
 
+def test_of_a_clone_that_git_does_not_trust_nothing_is_known(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as where another user owns the folder
+    assert (code.commit(), code.uncommitted()) == (None, None)
+
+
 def test_an_archive_knows_the_commit_that_it_was_made_of(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (".gitattributes", ".git_archival.txt"):
         shutil.copy(ROOT / name, clone)
