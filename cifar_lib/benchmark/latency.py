@@ -127,8 +127,8 @@ def _prepare(outcome: Outcome, exported: Path, prepared: Path, repeats: int, tri
     engine.version()  # raises where its library is missing
     engine.check(job.setup(exported, prepared))
     trial = replace(job, engine=engine.tuned_as or job.engine)
-    settings, threads = combinations(trial)[0]
-    if len(combinations(trial)) > 1:
+    (settings, threads), *others = combinations(trial)
+    if others:
         key = trial.engine, job.precision
         if key not in tried:
             tried[key] = try_all(trial, exported, prepared, repeats)
