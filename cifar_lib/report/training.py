@@ -63,9 +63,9 @@ def curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Pictu
         figure, (left, right) = plt.subplots(1, 2)
         for record in trainings:
             rows = record["measurements"]["epochs"]
-            number = [row["epoch"] for row in rows]
-            left.plot(number, [row["loss"] for row in rows], ".-")
-            right.plot(number, [row["accuracy"] for row in rows], ".-", label=f"seed {record['parameters']['seed']}")
+            number, style = [row["epoch"] for row in rows], ".-" if epochs <= 40 else "-"
+            left.plot(number, [row["loss"] for row in rows], style)
+            right.plot(number, [row["accuracy"] for row in rows], style, label=f"seed {record['parameters']['seed']}")
         left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
         right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)")
         for axis in (left, right):
