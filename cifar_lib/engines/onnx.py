@@ -57,7 +57,7 @@ class OpenVINO(ONNXEngine):
     """Intel's OpenVINO."""
 
     name = "openvino"
-    settings = ("latency hint, batch size fixed, shared memory in and out",)
+    settings = ("latency hint, batch size fixed, the request's own tensors",)
     library = "openvino"
     precisions = ("float32", "float16", "bfloat16", "int8")
     HINTS: ClassVar = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
@@ -81,6 +81,9 @@ class OpenVINO(ONNXEngine):
             network = core.read_model(self.model_file(setup))
             network.reshape([setup.batch, 3, 32, 32])
             self.request = core.compile_model(network, "CPU", wanted).create_infer_request()
+        self.input, self.output = self.request.get_input_tensor().data, self.request.get_output_tensor().data
 
     def logits(self, image: torch.Tensor) -> np.ndarray:
-        return self.request.infer([image.numpy()], share_inputs=True, share_outputs=True)[0]
+        self.input[:] = image.numpy()  # a tenth of a millisecond faster than a tensor made of the image for each call
+        self.request.infer(share_outputs=True)
+        return self.output

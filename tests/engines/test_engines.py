@@ -147,7 +147,10 @@ def test_the_cpp_program_is_told_what_the_settings_say(
 
 
 def test_the_settings_of_libraries_are_those_that_they_report(exported: Path) -> None:
-    compiled = ENGINES["openvino"](Setup(exported, exported, threads=1)).request.get_compiled_model()
+    openvino = ENGINES["openvino"](Setup(exported, exported, threads=1))
+    assert np.shares_memory(openvino.input, openvino.request.get_input_tensor().data)
+    assert np.shares_memory(openvino.output, openvino.request.get_output_tensor().data)
+    compiled = openvino.request.get_compiled_model()
     assert str(compiled.get_property("PERFORMANCE_HINT")).endswith("LATENCY")
     assert compiled.inputs[0].shape == [1, 3, 32, 32]
     session = ENGINES["onnxruntime"](Setup(exported, exported, threads=1)).session
