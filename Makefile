@@ -29,9 +29,10 @@ endif
 PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
 	@mkdir -p "$(OWN)"
-	@snakemake --cores all --keep-incomplete --ignore-incomplete --nolock --quiet all $(PLAN) || \
-		{ echo "No report. If no reason stands above, ask:" \
-			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; exit 1; } >&2
+	@reason=$$(mktemp); snakemake --cores all --keep-incomplete --ignore-incomplete --nolock --quiet all $(PLAN) 2> "$$reason" || \
+		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given: ask" \
+			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; rm "$$reason"; exit 1; } >&2; \
+		rm "$$reason"
 	@python -m cifar_lib.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 
@@ -61,8 +62,8 @@ endif
 	@echo "Setting up .venv, about two minutes"
 	@mkdir -p "$(OWN)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --no-user --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/pip install --no-user --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check --no-deps --editable .
 	@echo "$(CURDIR)" > $@
 
 .PHONY: report plan test lab
