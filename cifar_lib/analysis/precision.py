@@ -30,8 +30,18 @@ def base_of(row: Mapping, record: Mapping) -> dict | None:
 
 
 def in_batches(record: Mapping) -> list[dict]:
-    """The rows (engine and precision) whose batches were measured."""
-    return [row for row in record["measurements"]["batches"] if "batch_ns" in row]
+    """The rows (engine and precision) whose batches were measured, each with the last run of every round in `batch_ns`.
+
+    Earlier runs of a round were disturbed by others, and `disturbed` says whether any of the last ones still was.
+    """
+    rows = []
+    for row in record["measurements"]["batches"]:
+        if "batch_ns" in row:
+            numbers = row.get("round", range(len(row["batch_ns"])))  # older records count no rounds
+            last = [run for _, run in sorted({number: run for run, number in enumerate(numbers)}.items())]
+            rows.append({**row, "batch_ns": [row["batch_ns"][run] for run in last],
+                         "disturbed": "disturbed" in row and any(row["disturbed"][run] for run in last)})
+    return rows
 
 
 def name(row: Mapping) -> str:

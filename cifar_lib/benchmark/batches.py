@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cifar_lib import data
+from cifar_lib import data, timer
 from cifar_lib.benchmark import process
 from cifar_lib.benchmark.process import Job
 from cifar_lib.benchmark.rounds import prepare_engine, run_rounds
@@ -33,10 +33,12 @@ class BatchJob(Job):
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
         """Time each of `batch_sizes(largest)`, an engine for each, in this process.
 
-        Returns `batch_ns`, the median time of each size, and the `batch_threads` and `batch_settings` it was timed with.
+        Returns `batch_ns`, the median time of each size, the `batch_threads` and `batch_settings` it was timed with, and of all
+        the time that it took `seconds` and `others_share`.
         """
         images = data.normalise(data.load("test").first(self.largest).images)
         measured = {"batch_ns": [], "batch_threads": [], "batch_settings": []}
+        others, started = timer.Others(), time.monotonic()
         for size in batch_sizes(self.largest):
             batch, tried = images[:size].clone(), {}
             for settings, threads in combinations(self):
@@ -51,7 +53,8 @@ class BatchJob(Job):
             measured["batch_ns"].append(np.median(_time_batches(engine, batch, repeats)))
             measured["batch_threads"].append(fastest.threads)
             measured["batch_settings"].append(fastest.settings)
-        return {name: np.array(values) for name, values in measured.items()}
+        return {**{name: np.array(values) for name, values in measured.items()}, "seconds": time.monotonic() - started,
+                "others_share": others.share()}
 
 
 def batch_sizes(largest: int) -> list[int]:
@@ -59,16 +62,21 @@ def batch_sizes(largest: int) -> list[int]:
     return [2**power for power in range(largest.bit_length())]
 
 
-def measure(jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float = 0, seed: int = 0) -> list[dict]:
-    """Time batches of 1, 2, 4, … images in `runs` fresh processes, as `latency.measure` does.
+def measure(
+    jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float = 0, repeats: int = 0, seed: int = 0
+) -> list[dict]:
+    """Time batches of 1, 2, 4, … images in `runs` fresh processes, and again what others disturb, as `latency.measure` does.
 
     Returns a row for each job with `batches` (images at once), `batch_ns` (a list for each run of the median time of each
-    batch), `batch_threads` and `batch_settings` (of each), or with its `reason`.
+    batch), `batch_threads` and `batch_settings` (of each), and each run's `round` and whether it was `disturbed`; or with its
+    `reason`.
     """
-    outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, seed=seed, description="batches")
+    outcomes = run_rounds(jobs, runs, exported, prepare_engine, minutes, repeats, seed, description="batches")
     return [outcome.row(batches=batch_sizes(outcome.job.largest),
                         **{name: [result[name].tolist() for result in outcome.results]
-                           for name in ("batch_ns", "batch_threads", "batch_settings")}) for outcome in outcomes]
+                           for name in ("batch_ns", "batch_threads", "batch_settings")},
+                        **{name: [result[name] for result in outcome.results] for name in ("round", "disturbed")})
+            for outcome in outcomes]
 
 
 def _time_batches(engine: PythonEngine, batch: torch.Tensor, repeats: int) -> list[int]:

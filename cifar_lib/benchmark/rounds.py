@@ -106,5 +106,6 @@ def _measure_once(outcome: Outcome, number: int, exported: Path, prepared: Path)
     except InputError as error:
         outcome.reason = str(error)
     else:
-        disturbed = "others_share" in result and is_disturbed(result["others_share"], result["ns"].sum() / 1e9)
+        seconds = result["seconds"] if "seconds" in result else result["ns"].sum() / 1e9
+        disturbed = "others_share" in result and is_disturbed(result["others_share"], seconds)
         outcome.results.append({**result, "round": number, "disturbed": disturbed})

@@ -129,7 +129,10 @@ def batches(record: dict) -> Picture:
         title = f"In batches an image takes {each[best].min():,.0f} µs at the least, with {best}"
         descriptions = [f"{name} takes {times[0]:,.0f} µs for one image and {times.min():,.0f} µs an image at best, and hardly "
                         f"more from batch {busy[name]:,} on" for name, times in each.items()]
-        return picture(figure, "batches", title, "From host memory to class numbers in host memory, means over the runs.",
+        disturbed = [precision.name(row) for row in rows if row["disturbed"]]
+        caption = "From host memory to class numbers in host memory, means over the runs." + (
+            f" Others disturbed what was measured of {listed(disturbed)}." if disturbed else "")
+        return picture(figure, "batches", title, caption,
                        listed(descriptions) + ".",
                        pd.DataFrame({"images at once": rows[0]["batches"],
                                      **{f"{name} (µs an image)": times for name, times in each.items()}}), [axis])

@@ -32,7 +32,8 @@ def batch_row(template: dict, engine: str, kind: str, each_us: list[float]) -> d
     """The template's row of batches as if an image had taken so long in each of SIZES."""
     ns = 1e3 * np.array(each_us) * SIZES
     return {**template, "engine": engine, "precision": kind, "batches": SIZES,
-            "batch_ns": [(share * ns).tolist() for share in (0.99, 1, 1.01)], "batch_threads": [[2] * len(SIZES)] * 3}
+            "batch_ns": [(share * ns).tolist() for share in (0.99, 1, 1.01)], "batch_threads": [[2] * len(SIZES)] * 3,
+            "round": [0, 1, 2], "disturbed": [False] * 3}
 
 
 def roof_of(template: dict, **changes: object) -> dict:
@@ -133,6 +134,18 @@ def test_the_gpus_share_is_its_own_time_over_the_images(half: Record) -> None:
     assert precision.gpu_share(record, "torchscript", "float32") == pytest.approx(0.25)
     assert precision.gpu_share(record, "torchscript", "float16") is None
     assert "The GPU computes or copies for 25% of an image's time" in report.sentence(record)
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_of_batches_that_others_disturbed_the_last_run_of_a_round_counts(still: bool, half: Record) -> None:
+    record = half(*SLOWER)
+    row = record["measurements"]["batches"][0]
+    undisturbed = precision.in_batches(record)[0]["batch_ns"]
+    row.update(batch_ns=[[9e9] * len(SIZES), undisturbed[2], *undisturbed[:2]], round=[2, 2, 0, 1],
+               disturbed=[True, still, False, False])
+    judged = precision.in_batches(record)[0]
+    assert judged["batch_ns"] == undisturbed and judged["disturbed"] is still
+    assert ("Others disturbed what was measured of torchscript, float32." in report.batches(record).caption) is still
 
 
 def test_the_networks_points_move_its_weights_once_a_batch(half: Record) -> None:

@@ -48,6 +48,7 @@ def test_every_batch_size_of_every_run_has_its_time(
         assert row["batches"] == [1, 2]
         assert np.shape(row["batch_ns"]) == (RUNS, 2) and np.min(row["batch_ns"]) > 0
         assert row["batch_threads"] == [[1, 1]] * RUNS
+        assert row["round"] == list(range(RUNS)) and len(row["disturbed"]) == RUNS
     if not torch.cuda.is_available():
         assert "reason" in missing and "batch_ns" not in missing
 
@@ -78,7 +79,8 @@ def test_each_batch_size_gets_the_number_of_threads_that_it_is_fastest_with(
     monkeypatch.setattr(data, "load", lambda _: images)
     monkeypatch.setitem(ENGINES, "shared", Shared)
     monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2, 4])
-    monkeypatch.setattr(batches, "time", SimpleNamespace(perf_counter_ns=lambda: clock["ns"]))
+    monkeypatch.setattr(batches, "time", SimpleNamespace(
+        perf_counter_ns=lambda: clock["ns"], monotonic=lambda: clock["ns"] / 1e9))
     (tmp_path / "model.pt").touch()
     job = BatchJob("shared", "float32", "cpu", threads=0, largest=8)
     measured = job.measure(job.setup(tmp_path, tmp_path))
