@@ -29,7 +29,7 @@ from clones import (
 )
 from playwright.sync_api import Page
 
-SMALL = {"images": 100, "warmup": 5, "threads": 1}
+SMALL = {"images": 100, "warmup": 5, "threads": 1, "repeats": 0}
 TRAINED = {"epochs": 1, "width": 4, "train_images": 256, "held_out": 100, "device": "cpu"}
 DEFAULTS = {  # the ablation finds one of its trainings done, as after an interruption
     "1_train": {**TRAINED, "run": "lab.ablation.fast"},

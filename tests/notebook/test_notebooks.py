@@ -121,8 +121,8 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
     for name, *parameters in (
         ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
         ("2_export", f"weights_from={RUN}", "test_images=200"),
-        ("3_latency", "images=100", "warmup=5", "threads=1", "engines=[torchscript-cpp]"),
-        ("4_half_precision", "images=100", "warmup=5", "test_images=100", "largest_batch=2", "threads=1",
+        ("3_latency", "images=100", "warmup=5", "threads=1", "repeats=0", "engines=[torchscript-cpp]"),
+        ("4_half_precision", "images=100", "warmup=5", "test_images=100", "largest_batch=2", "threads=1", "repeats=0",
          "engines=[onnxruntime]", "precisions=[float32,int8]"),
         ("6_report",),
     ):
@@ -139,4 +139,4 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
     assert json.loads((folder / "latency" / "record.json").read_text())["data"]["dataset"] == "stand-in"
     assert sorted(path.name for path in elsewhere.iterdir()) == [
         f"{name}.ipynb" for name in ("1_train", "2_export", "3_latency", "4_half_precision", "6_report")]
-    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "shipped"]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "h100", "shipped"]
