@@ -36,7 +36,8 @@ FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
 WEIGHTS = f"{FOLDER}/train/seed{FIRST}/weights.pt" if WEIGHTS_FROM == RUN else f"results/{SHIPPED}/export/model.pt"
 RECORDS = [f"{FOLDER}/{step}/record.json"
-           for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision")]
+           for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision",
+                       "faster")]
 EXECUTE = "python -m cifar_lib.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
 # Snakemake tells each step how many threads to use, all of them: on record that would pass for the user's own setting.
@@ -104,5 +105,14 @@ rule half_precision:
     output: f"{FOLDER}/half_precision/record.json"
     log: f"{LOGS}/4_half_precision.ipynb"
     params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
+    threads: workflow.cores
+    shell: EXECUTE
+
+
+rule faster:
+    input: f"{FOLDER}/export/model.pt"
+    output: f"{FOLDER}/faster/record.json"
+    log: f"{LOGS}/5_faster.ipynb"
+    params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")
     threads: workflow.cores
     shell: EXECUTE

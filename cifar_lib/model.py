@@ -1,7 +1,7 @@
 """The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from cifar_lib import InputError
 from cifar_lib.data import Split, normalise
 
 WIDTHS = [40, 80, 160, 320]
+MOST_CHANNELS = 4096  # of a stage
 CIFAR10_FAST_WIDTHS = [64, 128, 256, 512]  # Page, cifar10-fast, dawn.py
 CIFAR10_FAST_EPOCHS = 24  # the same file
 
@@ -55,6 +56,13 @@ class ResNet9(nn.Module):
         x = max_pool2d(self.third(x), 2)
         x = max_pool2d(self.fourth(x), 4).flatten(1)
         return self.linear(x) * 0.125
+
+
+def check_widths(widths: Sequence[object]) -> list[int]:
+    """`widths` as they are, where they are the channels of four stages. Raises InputError."""
+    if len(widths) != 4 or any(type(width) is not int or not 1 <= width <= MOST_CHANNELS for width in widths):
+        raise InputError(f"widths must be four numbers from 1 to {MOST_CHANNELS:,}, not {list(widths)}.")
+    return list(widths)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -32,6 +32,7 @@ FILES = {
     "2_export": ["export/model.pt", "export/model.pt2", "export/model.onnx", "export/record.json"],
     "3_latency": ["latency/record.json"],
     "4_half_precision": ["half_precision/record.json"],
+    "5_faster": ["faster/record.json"],
     "6_report": ["report.html", "verdicts.json"],
 }
 if "cifar_lib.notebook.execute" in sys.argv:

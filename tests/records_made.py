@@ -25,7 +25,7 @@ from filelock import FileLock
 from cifar_lib import ROOT, records
 
 RUN = "lab"
-STEPS = ["train/seed0", "export", "latency", "half_precision", "ablation"]
+STEPS = ["train/seed0", "export", "latency", "half_precision", "faster", "ablation"]
 PARAMETERS = {
     "1_train": {"width": 2, "epochs": 2, "train_images": 300, "test_images": 100, "mixed_precision": "off"},
     "2_export": {"weights_from": RUN, "test_images": 100},
@@ -33,6 +33,8 @@ PARAMETERS = {
                   "repeats": 0},
     "4_half_precision": {"engines": ["torchscript", "onnxruntime"], "precisions": ["float32", "float16", "int8"], "images": 100,
                          "warmup": 10, "test_images": 200, "largest_batch": 2, "threads": 1, "repeats": 0},
+    "5_faster": {"engines": ["onnxruntime"], "precisions": ["float32", "int8"], "images": 100, "warmup": 10, "test_images": 200,
+                 "threads": 1, "repeats": 0},
     "ablation": {"parts": ["dirac"], "width": 2, "epochs": 1, "train_images": 100, "held_out": 100},
 }
 
@@ -111,6 +113,7 @@ def main(folder: Path) -> None:
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.figure import Figure
 
+    from cifar_lib.analysis import evidence
     from cifar_lib.benchmark import batches, loadgen, machine, process, roofline, rounds
     from cifar_lib.engines import base
     from cifar_lib.records import cifar10
@@ -134,7 +137,7 @@ def main(folder: Path) -> None:
         return style.Picture("undrawn", "", "<svg></svg>", "", "")
 
     InteractiveShell.instance()  # or `display` returns nothing that can be updated
-    records.ROOT = base.ROOT = folder
+    records.ROOT = base.ROOT = evidence.ROOT = folder
     cifar10.read = cache(cifar10.read)  # every job reads and checks the images again
     rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
     sys.modules["papermill"] = SimpleNamespace(execute_notebook=execute_notebook)  # an ablation runs each training by it

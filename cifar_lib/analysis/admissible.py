@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cifar_lib.analysis import latency, statistics
 from cifar_lib.analysis.evidence import ByStep, Evidence
 
@@ -32,6 +34,19 @@ def training_behind(export: Evidence, by_step: ByStep) -> Evidence | None:
     return next((item for item in by_step["train"] if item.measured["weights_sha256"] == weights), None)
 
 
+def seeds_of(export: Evidence, by_step: ByStep) -> list[Evidence]:
+    """The trainings that tell what to expect of the exported network: made as the one behind it, in full, one for each seed."""
+    behind = training_behind(export, by_step)
+    if not behind:
+        return []
+    seeds: dict[int, Evidence] = {}
+    for training in by_step["train"]:
+        whole = training.measured["train_images"] == TRAINING_IMAGES and training.measured["test_images"] == TEST_IMAGES
+        if whole and _made_as(training) == _made_as(behind):
+            seeds.setdefault(training.record["parameters"]["seed"], training)
+    return list(seeds.values())
+
+
 def epochs(training: Evidence) -> int:
     return len(training.measured["epochs"])
 
@@ -48,6 +63,10 @@ def shortfall(protocols: Sequence[dict], training: Evidence) -> str:
         return f"another recipe, {parameters['recipe']}; the claim takes {named}"
     if without := parameters.get("without"):  # records made before a part could be left out do not have it
         return f"another training: the {protocol['recipe']} recipe without {', '.join(without)}"
+    if widths := parameters.get("widths"):  # likewise, with widths for each stage and teachers
+        return f"another training: widths {', '.join(map(str, widths))}"
+    if teachers := parameters.get("teachers"):
+        return f"another training: taught by {', '.join(teachers)}"
     for name in ("width", "batch_size"):
         if parameters[name] != protocol[name]:
             return f"another training: {name} {parameters[name]} instead of {protocol[name]}"
@@ -85,6 +104,17 @@ def not_of_the_export(claim: dict, row: dict, timing: Evidence, by_step: ByStep)
     return ""
 
 
+def not_by_luck(row: dict, accuracy: float) -> bool:
+    """Whether a row of 5_faster is of a network whose seeds are right on more than `accuracy` percent on average.
+
+    Its timed predictions must be about as right as its file is.
+    """
+    low, high = statistics.share_interval(round(row["accuracy"] * row["images"] / 100), row["images"])
+    seeds = row["seeds_accuracy"]
+    return (len(seeds) >= latency.LEAST_RUNS and float(np.mean(seeds)) > accuracy
+            and low - TOLERANCE <= row["test_accuracy"] <= high + TOLERANCE)
+
+
 def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None, dict | None]:
     """The latency record, and in it the row of the first of `engines` that ran."""
     if not by_step["latency"]:
@@ -92,6 +122,13 @@ def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None
     evidence = by_step["latency"][0]
     ran = [row for engine in engines for row in latency.compared(evidence.record) if row["engine"] == engine]
     return evidence, ran[0] if ran else None
+
+
+def _made_as(training: Evidence) -> tuple:
+    """What trainings must share to be seeds of one network; older records have neither widths nor teachers."""
+    parameters, measured = training.record["parameters"], training.measured
+    return (_recipe(training), parameters["batch_size"], parameters.get("widths") or parameters["width"],
+            parameters.get("teachers") or [], training.is_real, measured.get("scored_on", "test images"))
 
 
 def _recipe(training: Evidence) -> tuple[int, dict | None]:

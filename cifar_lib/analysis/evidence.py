@@ -25,7 +25,8 @@ class Evidence:
         return self.record["data"]["dataset"] == "CIFAR-10"
 
 
-ByStep = dict[str, list[Evidence]]  # by step: "train", "export", "latency", "half_precision"
+STEPS = ("export", "latency", "half_precision", "faster")  # those that a run makes once
+ByStep = dict[str, list[Evidence]]  # by step: "train" and those of STEPS
 
 
 def gather(run: str) -> ByStep:
@@ -46,7 +47,7 @@ def gather(run: str) -> ByStep:
 def _records_of(run: str, when: str) -> ByStep:
     folder = ROOT / "results" / run
     where = {"train": sorted(folder.glob("train/seed*"), key=lambda path: int(re.sub(r"\D", "", path.name) or 0)),
-             **{step: [folder / step] for step in ("export", "latency", "half_precision")}}
+             **{step: [folder / step] for step in STEPS}}
     return {
         step: [Evidence(f"{run}/{path.relative_to(folder)}/record.json", when, records.read(path))
                for path in paths if (path / "record.json").is_file()]

@@ -5,43 +5,44 @@ they say what, where a claim is true and where it is false.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 
 import numpy as np
 
-from cifar_lib.analysis import latency, precision, statistics
+from cifar_lib.analysis import frontier, latency, precision, statistics
 from cifar_lib.analysis.admissible import (
     TEST_IMAGES,
     TRAINING_IMAGES,
     engine_row,
     epochs,
     full_trainings,
+    not_by_luck,
     not_of_the_export,
     shortfall,
     training_behind,
 )
 from cifar_lib.analysis.evidence import ByStep, Evidence
+from cifar_lib.analysis.judgement import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    Judgement,
+    against,
+    listed,
+    not_run,
+    too_few,
+    undisturbed,
+    with_interval,
+    within,
+)
 from cifar_lib.analysis.latency import LEAST_RUNS
-
-REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
-DISTURBED = "others used the machine in too many of the runs: measure again when it is idle"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict with its reason, our number in words, and the records it rests on."""
-
-    verdict: str
-    reason: str
-    ours: str = "–"
-    used: list[Evidence] = field(default_factory=list)
 
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:
     """How many parameters the exported network has, a count: reproduced where it is the original's, below cifar10-fast's."""
     if not by_step["export"]:
-        return _not_run("no exported model")
+        return not_run("no exported model")
     evidence = by_step["export"][0]
     ours, theirs = evidence.measured["parameters"], evidence.measured["cifar10_fast_parameters"]
     same = ours == claim["parameters"] and ours < theirs
@@ -72,12 +73,12 @@ def accuracy_above(claim: dict, by_step: ByStep) -> Judgement:
     if not trainings:
         return _no_full_training(claim, by_step)
     accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    if few := _too_few(trainings, "seeds"):
-        return Judgement(NOT_RUN, few, _listed(accuracies), trainings)
+    if few := too_few(trainings, "seeds"):
+        return Judgement(NOT_RUN, few, listed(accuracies), trainings)
     interval = statistics.mean_interval(accuracies)
-    verdict = _against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
+    verdict = against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
     reason = f"mean of {len(trainings)} seeds, {_recipe(trainings[0])} recipe, last epoch, against {claim['threshold']}%"
-    return Judgement(verdict, reason, _with_interval(np.mean(accuracies), interval, "%"), trainings)
+    return Judgement(verdict, reason, with_interval(np.mean(accuracies), interval, "%"), trainings)
 
 
 def accuracy_range(claim: dict, by_step: ByStep) -> Judgement:
@@ -90,12 +91,12 @@ def accuracy_range(claim: dict, by_step: ByStep) -> Judgement:
     if not trainings:
         return _no_full_training(claim, by_step)
     accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    if few := _too_few(trainings, "seeds"):
-        return Judgement(NOT_RUN, few, _listed(accuracies), trainings)
+    if few := too_few(trainings, "seeds"):
+        return Judgement(NOT_RUN, few, listed(accuracies), trainings)
     low, high = statistics.difference_from_range(accuracies, *claim["range"])
     reason = (f"{len(trainings)} seeds; their mean is {low:+.2f} to {high:+.2f} points (90%) from the original's, where "
               f"anything within ±{claim['margin']} counts as the same")
-    return Judgement(_within(claim["margin"], (low, high)), reason, _listed(accuracies), trainings)
+    return Judgement(within(claim["margin"], (low, high)), reason, listed(accuracies), trainings)
 
 
 def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
@@ -106,48 +107,48 @@ def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     interval lies within the margin. Takes weights trained to the end.
     """
     if not by_step["export"]:
-        return _not_run("no exported model")
+        return not_run("no exported model")
     evidence = by_step["export"][0]
     ours, images = evidence.measured["accuracy"], evidence.measured["test_images"]
     if not evidence.is_real:
-        return _not_run("stand-in data", evidence)
+        return not_run("stand-in data", evidence)
     if images < TEST_IMAGES:
-        return _not_run("too short a profile", evidence, f"{ours:.2f}% of {images:,} images")
+        return not_run("too short a profile", evidence, f"{ours:.2f}% of {images:,} images")
     training = training_behind(evidence, by_step)
     if not training:
-        return _not_run("no record of the training behind the exported weights", evidence, f"{ours:.2f}%")
+        return not_run("no record of the training behind the exported weights", evidence, f"{ours:.2f}%")
     if missing := shortfall(claim["protocols"], training):
         return Judgement(NOT_RUN, f"the exported weights come from {missing}", f"{ours:.2f}%", [evidence, training])
     low, high = statistics.paired_difference_interval(ours - claim["accuracy"], claim["disagreement"], images)
     reason = (f"{_recipe(training)} recipe; {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%, where anything within "
               f"±{claim['margin']} counts as about")
-    return Judgement(_within(claim["margin"], (low, high)), reason, f"{ours:.2f}%", [evidence, training])
+    return Judgement(within(claim["margin"], (low, high)), reason, f"{ours:.2f}%", [evidence, training])
 
 
 def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     """The mean latency of an image, over processes: reproduced where its interval lies at or below the limit."""
     evidence, row = engine_row(by_step, claim["engines"])
     if not row:
-        return _not_run((evidence and "the engine did not run") or "no latency measured", evidence)
+        return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     runs = latency.judged_runs(row)
-    if few := _too_few(runs, "runs"):
-        return _not_run(few, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
+    if few := too_few(runs, "runs"):
+        return not_run(few, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
     mean, interval = latency.quantile(row, "mean")
-    ours = _with_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
+    ours = with_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
     environment = evidence.record["environment"]
     if not _fits(claim["hardware"], environment):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
-        return _not_run(f"other hardware: it takes {wanted}", evidence, ours)
+        return not_run(f"other hardware: it takes {wanted}", evidence, ours)
     if other := not_of_the_export(claim, row, evidence, by_step):
-        return _not_run(other, evidence, ours)
+        return not_run(other, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
     resolution = latency.aa_difference(evidence.record)
     reason = (f"mean of {len(runs)} runs with PyTorch {environment['versions']['torch']}, against {limit:,.0f} µs with that of "
               "2018")
-    verdict = _against(limit, interval, NOT_REPRODUCED, REPRODUCED)
+    verdict = against(limit, interval, NOT_REPRODUCED, REPRODUCED)
     if abs(mean / limit - 1) < resolution:
         verdict, reason = INCONCLUSIVE, f"the A/A test differs by {resolution:.1%}, more than what is to be told"
-    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
 
 
 def run_spread(claim: dict, by_step: ByStep) -> Judgement:
@@ -159,13 +160,13 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     """
     evidence, row = engine_row(by_step, claim["engines"])
     if not row:
-        return _not_run((evidence and "the engine did not run") or "no latency measured", evidence)
+        return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     means = np.array([run["mean_ns"] for run in latency.judged_runs(row)])
     ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
-    if few := _too_few(means, "runs"):
-        return _not_run(few, evidence, ours)
+    if few := too_few(means, "runs"):
+        return not_run(few, evidence, ours)
     if other := not_of_the_export(claim, row, evidence, by_step):
-        return _not_run(other, evidence, ours)
+        return not_run(other, evidence, ours)
     low, high = statistics.expected_range(means / means.mean())
     limit, resolution = 2 * claim["share"], latency.aa_difference(evidence.record)
     reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
@@ -176,9 +177,9 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         wanted = f"{claim['runs']} of {claim['images']:,}"
         short = f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {wanted}"
-        return _not_run(short, evidence, ours)
+        return not_run(short, evidence, ours)
     verdict = REPRODUCED if high <= limit else NOT_REPRODUCED if low > limit else INCONCLUSIVE
-    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
 
 
 def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
@@ -188,68 +189,64 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     ratio lies above 1 − margin.
     """
     if not by_step["half_precision"]:
-        return _not_run("no half precision measured")
+        return not_run("no half precision measured")
     evidence = by_step["half_precision"][0]
     rows = [row for row in precision.ran(evidence.record)
             if row["engine"] == claim["engine"] and row["precision"] in claim["precisions"] and "ratio" in row]
     if not rows:
-        return _not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
+        return not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
     native = [row for row in rows if row["support"] == "native"]
     row = min(native or rows, key=lambda row: row["ratio"])
-    ours = f"{row['precision']}: " + _with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
+    ours = f"{row['precision']}: " + with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
     runs = latency.judged_runs(row)
-    if few := _too_few(runs, "runs"):
-        return _not_run(few, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's time")
+    if few := too_few(runs, "runs"):
+        return not_run(few, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's time")
     if not native:
-        return _not_run("other hardware: this one computes in no 16-bit format and emulates it", evidence, ours)
+        return not_run("other hardware: this one computes in no 16-bit format and emulates it", evidence, ours)
     if other := not_of_the_export(claim, row, evidence, by_step):
-        return _not_run(other, evidence, ours)
-    verdict = _against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
+        return not_run(other, evidence, ours)
+    verdict = against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
     reason = (f"{row['engine']} over {len(runs)} runs, the fastest 16-bit format that this hardware computes in; a gain under "
               f"{claim['margin']:.0%} counts as none")
-    return _undisturbed(Judgement(verdict, reason, ours, [evidence]), row, precision.base_of(row, evidence.record))
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row, precision.base_of(row, evidence.record))
+
+
+def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
+    """The median latency of the fastest file that is right on enough test images, over TorchScript's for the original network.
+
+    Paired by round. The file's accuracy is a count; that it is not luck is shown by the mean of its network's trainings, which
+    must lie above the limit, too. Reproduced where the ratio's interval lies below the limit, not reproduced where above.
+    """
+    if not by_step["faster"]:
+        return not_run("nothing faster was looked for")
+    evidence = by_step["faster"][0]
+    images, accuracy, base = evidence.measured["test_images"], claim["accuracy"], frontier.base(evidence.record)
+    if not evidence.is_real:
+        return not_run("stand-in data", evidence)
+    if images < TEST_IMAGES:
+        return not_run(f"too short a profile: {images:,} of {TEST_IMAGES:,} test images", evidence)
+    if not base:
+        return not_run("TorchScript did not run with the original network", evidence)
+    if other := not_of_the_export(claim, base, evidence, by_step):
+        return not_run(other, evidence)
+    row = frontier.fastest_at([row for row in frontier.ran(evidence.record) if not_by_luck(row, accuracy)], accuracy)
+    if not row:
+        reason = f"nothing that was tried is right on {accuracy:g}%, with a mean above that over {LEAST_RUNS} seeds or more"
+        return Judgement(NOT_REPRODUCED, reason, used=[evidence])
+    ours = with_interval(row["ratio"], row["ratio_interval"], "", 3) + f" × TorchScript's time, {row['test_accuracy']:.2f}%"
+    if few := too_few(latency.judged_runs(row), "runs"):
+        return not_run(few, evidence, ours)
+    seeds = row["seeds_accuracy"]
+    reason = f"{frontier.name(row)}, {row['us']:,.0f} µs; the network's mean is {np.mean(seeds):.2f}% over {len(seeds)} seeds"
+    verdict = against(claim["limit"], row["ratio_interval"], NOT_REPRODUCED, REPRODUCED)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row, base)
 
 
 RULES: dict[str, Callable[[dict, ByStep], Judgement]] = {
     rule.__name__: rule
     for rule in (network_size, trained_longer, accuracy_above, accuracy_range, exported_accuracy, latency_at_most,
-                 run_spread, half_no_gain)
+                 run_spread, half_no_gain, time_at_accuracy)
 }
-
-
-def _against(threshold: float, interval: statistics.Interval, above: str, below: str) -> str:
-    low, high = interval
-    return above if low > threshold else below if high < threshold else INCONCLUSIVE
-
-
-def _within(margin: float, interval: statistics.Interval) -> str:
-    low, high = interval
-    if -margin <= low and high <= margin:
-        return REPRODUCED
-    return NOT_REPRODUCED if high < -margin or low > margin else INCONCLUSIVE
-
-
-def _undisturbed(judgement: Judgement, *rows: dict) -> Judgement:
-    """The judgement, or where the rows' runs were all disturbed no more than "inconclusive"."""
-    if any(latency.is_disturbed(row) for row in rows):
-        return replace(judgement, verdict=INCONCLUSIVE, reason=DISTURBED)
-    return judgement
-
-
-def _not_run(reason: str, evidence: Evidence | None = None, ours: str = "–") -> Judgement:
-    return Judgement(NOT_RUN, reason, ours, [evidence] if evidence else [])
-
-
-def _too_few(found: Sequence, what: str) -> str:
-    return f"too short a profile: {len(found)} {what}, {LEAST_RUNS} at least" if len(found) < LEAST_RUNS else ""
-
-
-def _listed(accuracies: Sequence[float]) -> str:
-    return ", ".join(f"{accuracy:.2f}%" for accuracy in sorted(accuracies))
-
-
-def _with_interval(value: float, interval: statistics.Interval, unit: str, digits: int = 2) -> str:
-    return f"{value:,.{digits}f}{unit} ({interval[0]:,.{digits}f} to {interval[1]:,.{digits}f})"
 
 
 def _recipe(training: Evidence) -> str:
@@ -258,10 +255,10 @@ def _recipe(training: Evidence) -> str:
 
 def _no_full_training(claim: dict, by_step: ByStep) -> Judgement:
     if not by_step["train"]:
-        return _not_run("no training on record")
+        return not_run("no training on record")
     longest = max(by_step["train"], key=lambda evidence: evidence.measured["pflop"])
     alike = [evidence for evidence in by_step["train"] if evidence.measured["pflop"] == longest.measured["pflop"]]
-    accuracies = _listed([evidence.measured["accuracy"] for evidence in alike])
+    accuracies = listed([evidence.measured["accuracy"] for evidence in alike])
     return Judgement(NOT_RUN, shortfall(claim["protocols"], longest), f"{accuracies} after epoch {epochs(longest)}", alike)
 
 

@@ -68,8 +68,11 @@ def measure(
     its `reason`; InputError where none can.
     """
     test = data.load("test")
-    network = model.network_from(load_torchscript(exported / "model.pt").state_dict())
-    reference_logits = model.predict(network, test.first(timer.IMAGES_WITH_LOGITS)).numpy()
+    first_images = test.first(timer.IMAGES_WITH_LOGITS)
+    reference_logits = {}
+    for folder in {job.folder(exported) for job in jobs}:
+        network = model.network_from(load_torchscript(folder / "model.pt").state_dict())
+        reference_logits[folder] = model.predict(network, first_images).numpy()
     prepare = partial(_prepare, repeats=repeats, tried={})
     outcomes = run_rounds(jobs, runs, exported, prepare, minutes, repeats, seed)
     if all(outcome.reason for outcome in outcomes):
@@ -80,7 +83,8 @@ def measure(
             name = outcome.job.name
             series[name] = np.stack([result["ns"] for result in outcome.results])
             series[f"{name}-classes"] = np.stack([result["classes"] for result in outcome.results])
-    return [row_of(outcome, test.labels.numpy(), reference_logits) for outcome in outcomes], series
+    labels = test.labels.numpy()
+    return [row_of(outcome, labels, reference_logits[outcome.job.folder(exported)]) for outcome in outcomes], series
 
 
 def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -> dict:
@@ -120,7 +124,7 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
     }
 
 
-def _prepare(outcome: Outcome, exported: Path, prepared: Path, repeats: int, tried: dict[tuple[str, str], list[dict]]) -> None:
+def _prepare(outcome: Outcome, exported: Path, prepared: Path, repeats: int, tried: dict[tuple, list[dict]]) -> None:
     """Choose the job's settings and threads and prepare its engine; `tried` remembers what an engine took."""
     job = outcome.job
     engine = ENGINES[job.engine]
@@ -129,7 +133,7 @@ def _prepare(outcome: Outcome, exported: Path, prepared: Path, repeats: int, tri
     trial = replace(job, engine=engine.tuned_as or job.engine)
     (settings, threads), *others = combinations(trial)
     if others:
-        key = trial.engine, job.precision
+        key = exported, trial.engine, job.precision
         if key not in tried:
             tried[key] = try_all(trial, exported, prepared, repeats)
         outcome.tried = tried[key]

@@ -47,6 +47,10 @@ class Job(ABC):
         """How much is measured, in words, for the progress bar."""
         return ""
 
+    def folder(self, exported: Path) -> Path:
+        """Where the exported files of its network lie: in `exported`, which is the measurement's own."""
+        return exported
+
     def setup(self, exported: Path, prepared: Path) -> Setup:
         return Setup(exported, prepared, self.precision, self.device, self.threads, settings=self.settings)
 

@@ -59,11 +59,11 @@ def run_rounds(
         measurement_lock(),
         tqdm(total=len(jobs) * rounds, unit="process", desc=description) as progress,
     ):
-        prepared = prepared_folder(exported)
+        folders = {folder: (folder, prepared_folder(folder)) for folder in {job.folder(exported) for job in jobs}}
         for outcome in outcomes:
             progress.set_postfix_str(f"preparing {outcome.job.name}")
             try:
-                prepare(outcome, exported, prepared)
+                prepare(outcome, *folders[outcome.job.folder(exported)])
             except InputError as error:
                 outcome.reason = str(error)
         progress.unpause()  # or the time left would count the preparing
@@ -75,7 +75,7 @@ def run_rounds(
             for outcome in shuffle.sample(outcomes, len(outcomes)):
                 progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} of {rounds}{outcome.job.size}")
                 if not outcome.reason:
-                    _measure_once(outcome, number, exported, prepared)
+                    _measure_once(outcome, number, *folders[outcome.job.folder(exported)])
                 progress.update()
         for _ in range(repeats):
             again = [(outcome, number) for outcome in outcomes if not outcome.reason for number in outcome.disturbed_rounds()]
@@ -86,7 +86,7 @@ def run_rounds(
             progress.total += len(again)
             for outcome, number in shuffle.sample(again, len(again)):
                 progress.set_postfix_str(f"{outcome.job.name}, run {number + 1} again: others disturbed it")
-                _measure_once(outcome, number, exported, prepared)
+                _measure_once(outcome, number, *folders[outcome.job.folder(exported)])
                 progress.update()
     return outcomes
 

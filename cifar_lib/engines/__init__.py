@@ -11,20 +11,20 @@ import torch
 
 from cifar_lib.data import normalise
 from cifar_lib.engines.base import Engine, Setup
-from cifar_lib.engines.cpp import AOTInductorCpp, TorchScriptCpp, TorchScriptPlain
+from cifar_lib.engines.cpp import AOTInductorCpp, OpenVINOCpp, TorchScriptCpp, TorchScriptPlain
 from cifar_lib.engines.onnx import ONNXRuntime, OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
     for engine in (Eager, TorchScript, TorchScriptCpp, TorchScriptPlain, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime,
-                   OpenVINO, EagerCUDAGraph, TorchScriptCUDAGraph)
+                   OpenVINO, OpenVINOCpp, EagerCUDAGraph, TorchScriptCUDAGraph)
 }
 
 
 def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
     """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; its C++ twin gives the same."""
-    setup = replace(setup, batch=batch)
+    setup, name = replace(setup, batch=batch), ENGINES[name].tuned_as or name
     ENGINES[name].prepare(setup)
     engine = ENGINES[name](setup)
     padded = torch.cat([images, images[:1].expand(-len(images) % batch, -1, -1, -1)])  # the engine takes whole batches

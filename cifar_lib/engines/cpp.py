@@ -7,6 +7,7 @@ import numpy as np
 from cifar_lib.data import Split
 from cifar_lib.engines import infer
 from cifar_lib.engines.base import Engine, Setup
+from cifar_lib.engines.onnx import OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, TorchScript
 
 
@@ -63,3 +64,28 @@ class AOTInductorCpp(CppEngine):
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
         return AOTInductor.model_file(setup)
+
+
+class OpenVINOCpp(CppEngine):
+    """OpenVINO, with the threads that its twin in Python is fastest with."""
+
+    name = "openvino-cpp"
+    tuned_as = OpenVINO.name
+    settings = OpenVINO.settings
+    library = OpenVINO.library
+    precisions = OpenVINO.precisions
+    devices = OpenVINO.devices
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        OpenVINO.check(setup)
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        super().prepare(setup)
+        OpenVINO.prepare(setup)
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return OpenVINO.model_file(setup)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_lib import InputError, model, records
+from cifar_lib import RUN_NAME, InputError, model, records
 from cifar_lib.engines.base import exists, load_torchscript, reason_of_failure
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
@@ -76,6 +76,14 @@ def trained_network(run: str, seed: int) -> tuple[model.ResNet9, str]:
         if records.read(training)["measurements"]["weights_sha256"] == sha256:
             return model.network_from(load_torchscript(exported / "model.pt").state_dict()), sha256
     raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
+
+
+def named_training(name: str) -> tuple[model.ResNet9, str]:
+    """What `trained_network` gives for the training `name`, "run/seed" ("shipped/0", say). Raises InputError."""
+    run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
+        raise InputError(f"{name!r} names no training: give its run and its seed, as in 'shipped/0'.")
+    return trained_network(run, int(seed))
 
 
 def _any_batch() -> tuple[dict]:

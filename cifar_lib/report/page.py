@@ -12,13 +12,17 @@ from IPython.display import HTML, display
 from cifar_lib.analysis.rules import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
-             "ablation": "ablation"}  # what makes the record of each step
-SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision"}
+             "faster": "5_faster", "ablation": "ablation"}  # what makes the record of each step
+SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision",
+            "faster": "5.-Faster"}
 
 
 def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
-    """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim."""
-    heads = ["Claim", "Original (2018)", "Here", "Verdict", "Evidence"]
+    """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim.
+
+    The claims are all the original's, or none is.
+    """
+    heads = ["Claim", "Claimed" if "by" in claims[0] else "Original (2018)", "Here", "Verdict", "Evidence"]
     rows = []
     for claim, verdict in zip(claims, verdicts):
         kind = verdict["verdict"].replace(" ", "-")

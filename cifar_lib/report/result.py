@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def machines(timed: Mapping[str, Mapping]) -> Picture:
     ours = [Row(f"{row.name} ({run})", row.value, row.interval, {**OURS, "color": MACHINES[number % len(MACHINES)]})
             for number, (run, record) in enumerate(timed.items()) for row in _latencies(record)]
     published = [Row(f"{entry['who'].split(':')[0]} ({entry['hardware']}, {str(entry['date'])[:4]})", entry["mean_us"],
-                     style=THEIRS) for entry in _published()]
+                     style=THEIRS) for entry in _published("latencies")]
     rows = sorted([*ours, *published], key=lambda row: row.value)
     fastest = min(ours, key=lambda row: row.value)
     where = listed(f"{run} is {record['environment']['hardware']}" for run, record in timed.items())
@@ -132,11 +133,57 @@ def published_table() -> pd.DataFrame:
     """A row for each latency that others published (published.yaml): on what, how much (mean, µs), how it was timed."""
     return pd.DataFrame({"published": row["who"], "hardware": row["hardware"], "date": str(row["date"]),
                          "mean (µs)": row["mean_us"], "accuracy (%)": row["accuracy"], "timing": row["timing"]}
-                        for row in _published())
+                        for row in _published("latencies"))
 
 
-def _published() -> list[dict]:
-    return yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))
+def training_cost(trainings: Sequence[Evidence]) -> Picture:
+    """The mean accuracy over seeds against what one training costs (PFLOP), for each way in which it was trained in full.
+
+    Beside them stand the trainings that others published.
+    """
+    alike: dict[tuple[str, int], list[Evidence]] = {}
+    for training in trainings:
+        alike.setdefault((training.record["parameters"]["recipe"], len(training.measured["epochs"])), []).append(training)
+    rows = []
+    for (recipe, epochs), seeds in alike.items():
+        accuracies = [seed.measured["accuracy"] for seed in seeds]
+        seconds = [sum(row["train_seconds"] for row in seed.measured["epochs"]) for seed in seeds]
+        hardware = listed(sorted({seed.record["environment"]["hardware"] for seed in seeds}))
+        rows.append({"training": f"{recipe} recipe, {epochs} epochs", "PFLOP": seeds[0].measured["pflop"],
+                     "accuracy (%)": np.mean(accuracies), "seeds": str(len(seeds)), "lowest": min(accuracies),
+                     "highest": max(accuracies), "views": "1", "minutes": np.mean(seconds) / 60, "hardware": hardware})
+    theirs = [{"training": entry["who"], "PFLOP": entry["pflop"], "accuracy (%)": entry["accuracy"], "seeds": "published",
+               "lowest": None, "highest": None, "views": str(entry["views"]), "minutes": entry["seconds"] / 60,
+               "hardware": entry["hardware"]} for entry in _published("trainings")]
+    cheapest = min(rows, key=lambda row: row["PFLOP"])
+    title = f"{cheapest['accuracy (%)']:.2f}% costs {cheapest['PFLOP']:.1f} PFLOP by the {cheapest['training'].split(',')[0]}"
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 3.6))
+        for row in rows:
+            middle = row["accuracy (%)"]
+            axis.errorbar([row["PFLOP"]], [middle], yerr=[[middle - row["lowest"]], [row["highest"] - middle]], capsize=3,
+                          **OURS)
+        axis.plot([row["PFLOP"] for row in theirs], [row["accuracy (%)"] for row in theirs], THEIRS["fmt"],
+                  color=THEIRS["color"])
+        for row in [*rows, *theirs]:
+            axis.annotate(row["training"], (row["PFLOP"], row["accuracy (%)"]), (6, 6 if row in rows else -13),
+                          textcoords="offset points", fontsize=9)
+        ends = [row["PFLOP"] for row in [*rows, *theirs]]
+        axis.set(xscale="log", xlabel="PFLOP of one training (logarithmic)", ylabel="accuracy (%)",
+                 xlim=(min(ends) / 1.5, max(ends) * 4))
+        axis.margins(y=0.15)
+        plain_log_ticks(axis, *axis.get_xlim())
+        return picture(
+            figure, "training_cost", title,
+            "Circles: this project's trainings in full, means over seeds; bars from the lowest to the highest seed. Diamonds: "
+            "published, on networks of their own; Jordan's look at six views of each image.",
+            "Accuracy and PFLOP: " + "; ".join(f"{row['training']} {row['accuracy (%)']:.2f}%, {row['PFLOP']:.2g} PFLOP"
+                                               for row in [*rows, *theirs]) + ".",
+            pd.DataFrame([*rows, *theirs]).drop(columns=["lowest", "highest"]), [axis])
+
+
+def _published(kind: str) -> list[dict]:
+    return yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))[kind]
 
 
 def _accuracies(theirs: Sequence[float], trainings: Sequence[Evidence]) -> Panel:

@@ -38,7 +38,7 @@ def write(home: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> Write:
     """
     monkeypatch.setattr(evidence, "ROOT", home)
     monkeypatch.setattr(verdicts, "ROOT", home)
-    real = {step: made.record(step) for step in ("train/seed0", "export", "latency", "half_precision")}
+    real = {step: made.record(step) for step in ("train/seed0", "export", "latency", "half_precision", "faster")}
 
     def write_record(
         step: str, measurements: dict, run: str = RUN, dataset: str = "CIFAR-10", gpu: dict | None = CPU, **changed: object
@@ -105,6 +105,20 @@ def half_precision(low: float, high: float, runs: int = 3, support: str = "nativ
                                                    for n, mean in enumerate(values)]} for kind, values in means.items()]
     others = [{**row, "engine": "onnxruntime", "runs": 3 * row["runs"][:1]} for row in rows]
     return {"precisions": others + rows, "models_sha256": {"model.pt": MODEL}}
+
+
+def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.0, 94.2, 94.3), **changed: object) -> dict:
+    """Three runs of TorchScript in 2,000 µs, and of another engine with a narrow network, whose ratio is known to 1%."""
+    networks = {name: {"parameters": 1, "flop": 1.0, "seeds_accuracy": list(accuracies)}
+                for name, accuracies in (("", (94.5,)), ("narrow", seeds))}
+    rows = [{"network": network, "engine": engine, "precision": precision, "test_accuracy": known, "accuracy": known,
+             "images": 1000, "largest_logit_error": 1e-6,
+             "runs": [{"p50_ns": 1e3 * median * share, "round": number, "disturbed": False}
+                      for number, share in enumerate(shares)]}
+            for network, engine, precision, known, median, shares in (
+                ("", "torchscript", "float32", 94.53, 2000.0, (0.998, 1, 1.002)),
+                ("narrow", "openvino", "int8", accuracy, us, (1.002, 1, 0.998)))]
+    return {"networks": networks, "rows": rows, "test_images": 10_000, "models_sha256": {"model.pt": MODEL}, **changed}
 
 
 def judged(claim: str, run: str = RUN) -> dict:
@@ -440,6 +454,40 @@ def test_the_fastest_16_bit_format_that_the_hardware_computes_in_is_judged(write
 
 
 # ---- what does not belong together, and what was disturbed
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (faster(180), REPRODUCED),
+        (faster(200), INCONCLUSIVE),
+        (faster(220), NOT_REPRODUCED),
+        (faster(180, accuracy=93.99), NOT_REPRODUCED),  # nothing else that was tried is accurate enough
+        (faster(180, seeds=(94.4, 93.7, 93.8)), NOT_REPRODUCED),  # a lucky one
+        (faster(180, seeds=(94.4, 94.3)), NOT_REPRODUCED),  # it may be
+        (faster(180, test_images=9999), NOT_RUN),
+        (faster(180, models_sha256={"model.pt": "another"}), NOT_RUN),
+    ],
+)
+def test_a_tenth_of_the_time_is_that_of_the_fastest_accurate_file(write: Write, measured: dict, verdict: str) -> None:
+    write("export", export())
+    write("faster", measured)
+    assert judged("tenth-of-the-time")["verdict"] == verdict
+
+
+def test_a_file_whose_timed_predictions_are_of_something_else_is_no_winner(write: Write) -> None:
+    write("export", export())
+    measured = faster(180)
+    measured["rows"][1]["accuracy"] = 10.0
+    write("faster", measured)
+    assert judged("tenth-of-the-time")["verdict"] == NOT_REPRODUCED
+
+
+def test_a_tenth_of_the_time_takes_the_base_and_step_5(write: Write) -> None:
+    write("export", export())
+    assert judged("tenth-of-the-time")["reason"] == "nothing faster was looked for"
+    write("faster", {**faster(180), "rows": faster(180)["rows"][1:]})
+    assert judged("tenth-of-the-time")["reason"] == "TorchScript did not run with the original network"
 
 
 def disturbed(measured: dict, runs: int, rows: str = "engines") -> dict:

@@ -1,5 +1,6 @@
 """The C++ program: it builds, says the classes that Python says, and refuses bad input with one sentence."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -138,8 +139,7 @@ def test_a_source_that_does_not_compile_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     sources = tmp_path / "sources"
-    sources.mkdir()
-    (sources / "CMakeLists.txt").write_text((infer.SOURCES / "CMakeLists.txt").read_text())
+    shutil.copytree(infer.SOURCES, sources)
     (sources / "infer.cpp").write_text("int main() { return nonsense; }")
     monkeypatch.setattr(infer, "ROOT", tmp_path)
     monkeypatch.setattr(infer, "SOURCES", sources)

@@ -37,6 +37,7 @@ DEFAULTS = {  # the ablation finds one of its trainings done, as after an interr
     "3_latency": {**SMALL, "engines": ["torchscript"], "loadgen_rounds": 3},
     "4_half_precision": {**SMALL, "engines": ["onnxruntime"], "precisions": ["float32"], "test_images": 100,
                          "largest_batch": 1},
+    "5_faster": {**SMALL, "engines": ["onnxruntime"], "precisions": ["int8"], "test_images": 100},
     "6_report": {},
     "ablation": {**TRAINED, "parts": ["muon"]},
 }
@@ -116,7 +117,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     use_stand_in_data(root, monkeypatch)
     make_report = MakeReport(root)
     steps, process = make_report("RUN=done")
-    assert process.returncode == 0 and len(steps) == 5, process.stderr
+    assert process.returncode == 0 and len(steps) == 6, process.stderr
 
     with chromium() as browser, jupyterlab(root, tmp_path / "jupyter") as url:
         page, asked = browser.new_page(), []

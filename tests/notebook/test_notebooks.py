@@ -124,6 +124,10 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
         ("3_latency", "images=100", "warmup=5", "threads=1", "repeats=0", "engines=[torchscript-cpp]"),
         ("4_half_precision", "images=100", "warmup=5", "test_images=100", "largest_batch=2", "threads=1", "repeats=0",
          "engines=[onnxruntime]", "precisions=[float32,int8]"),
+        ("1_train", "epochs=1", "train_images=256", "test_images=100", "widths=[2,4,6,8]", f"teachers=[{RUN}/0]", "run=narrow"),
+        ("2_export", "weights_from=narrow", "test_images=200", "run=narrow"),
+        ("5_faster", "images=100", "warmup=5", "test_images=100", "threads=1", "repeats=0", "engines=[onnxruntime]",
+         "precisions=[int8]", "networks=[narrow]"),
         ("6_report",),
     ):
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
@@ -136,7 +140,12 @@ def test_the_whole_line_runs_by_hand_on_stand_in_data_and_says_so(tmp_path: Path
     assert verdicts["network-size"] == rules.NOT_REPRODUCED  # it has width 4
     training = json.loads((folder / "train" / "seed0" / "record.json").read_text())
     assert training["measurements"]["recipe"] == asdict(RECIPES["fast"])
+    taught = json.loads((root / "results" / "narrow" / "train" / "seed0" / "record.json").read_text())["measurements"]
+    assert taught["widths"] == [2, 4, 6, 8]
+    assert taught["teachers"] == [{"training": f"{RUN}/0", "weights_sha256": training["measurements"]["weights_sha256"]}]
+    faster = json.loads((folder / "faster" / "record.json").read_text())["measurements"]
+    assert {row["network"] for row in faster["rows"] if "runs" in row} == {"", "narrow"}
     assert json.loads((folder / "latency" / "record.json").read_text())["data"]["dataset"] == "stand-in"
     assert sorted(path.name for path in elsewhere.iterdir()) == [
-        f"{name}.ipynb" for name in ("1_train", "2_export", "3_latency", "4_half_precision", "6_report")]
-    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "h100", "shipped"]
+        f"{name}.ipynb" for name in ("1_train", "2_export", "3_latency", "4_half_precision", "5_faster", "6_report")]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "h100", "narrow", "shipped"]

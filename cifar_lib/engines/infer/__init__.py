@@ -4,12 +4,14 @@
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,19 @@ from cifar_lib import ROOT, InputError, own_sentence, records
 from cifar_lib.data import Split
 
 SOURCES = Path(__file__).parent
+FILES = ("CMakeLists.txt", "infer.cpp", "openvino.cpp", "openvino.hpp")
 COMPILERS = ("c++", "g++", "clang++")
 SETTINGS = {"frozen", "optimize_for_inference", "channels-last"}  # what the program can set
 
 
 def build() -> Path:
     """The program, built where it is not there yet; about half a minute. Raises InputError where it cannot be built."""
-    parts = [path.read_bytes() for path in (SOURCES / "CMakeLists.txt", SOURCES / "infer.cpp")]
-    key = hashlib.sha256(b"".join([*parts, torch.__version__.encode(), torch.__file__.encode()])).hexdigest()[:16]
+    libraries = {"TORCH": Path(torch.__file__).parent}
+    if openvino := importlib.util.find_spec("openvino"):
+        libraries["OPENVINO"] = Path(openvino.origin).parent
+    parts = [*libraries.values(), *(metadata.version(name.lower()) for name in libraries),
+             *((SOURCES / name).read_text(encoding="utf-8") for name in FILES)]
+    key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
     program = ROOT / "build" / f"infer-{key}"
     if program.is_file():
         return program
@@ -34,7 +41,7 @@ def build() -> Path:
         raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
     with tempfile.TemporaryDirectory() as folder:
         _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
-             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DTORCH={Path(torch.__file__).parent}")
+             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{name}={folder}" for name, folder in libraries.items()))
         _call(_tool("cmake"), "--build", folder)
         with records.replacing(program) as scratch:
             shutil.copy2(Path(folder) / "infer", scratch)

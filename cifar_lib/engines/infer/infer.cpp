@@ -31,18 +31,20 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/script.h>
 
+#include "openvino.hpp"
+
 namespace {
 
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
     "             [--precision float32] [--settings frozen,channels-last] [--out folder]\n"
     "\n"
-    "--model      a TorchScript program (.pt) or an AOTInductor package (.pt2)\n"
+    "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), or an ONNX file, which OpenVINO runs (.onnx)\n"
     "--data       CIFAR-10's binary format: one byte of label and 3,072 of pixels an image\n"
     "--warmup     images classified before timing starts\n"
-    "--threads    CPU threads of PyTorch (0 leaves its default)\n"
+    "--threads    CPU threads (0 leaves the library's default)\n"
     "--device     cpu or cuda\n"
-    "--precision  float32, float16 or bfloat16 (a package has its own)\n"
+    "--precision  float32, float16 or bfloat16 (a package has its own; an ONNX file may be int8)\n"
     "--settings   any of frozen, optimize_for_inference and channels-last, with commas between them\n"
     "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy (of the first\n"
     "             images), load_ns.npy, involuntary_switches.npy and others_share.npy (the share of the machine's processor\n"
@@ -51,7 +53,6 @@ constexpr int64_t kPixels = 3 * 32 * 32;
 constexpr int64_t kImagesWithLogits = 200;
 
 using Clock = std::chrono::steady_clock;
-using Network = std::function<torch::Tensor(const torch::Tensor&)>;
 using Settings = std::map<std::string, std::string>;
 
 int64_t nanoseconds_since(Clock::time_point start) {
@@ -126,16 +127,28 @@ Images read_images(const std::string& path, int64_t count) {
     return read;
 }
 
-Network load(const std::string& path, torch::Device device, torch::Dtype precision, const std::set<std::string>& settings) {
+bool ends_with(const std::string& text, const std::string& end) {
+    return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+Network load(const std::string& path, torch::Device device, const std::string& precision, int threads,
+             const std::set<std::string>& settings) {
     if (!std::filesystem::is_regular_file(path)) throw std::invalid_argument("there is no model at " + path + ".");
+    if (ends_with(path, ".onnx")) {
+        try {
+            return load_with_openvino(path, precision, threads);
+        } catch (const std::exception& error) {
+            throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what());
+        }
+    }
     try {
-        if (path.size() > 4 && path.substr(path.size() - 4) == ".pt2") {
+        if (ends_with(path, ".pt2")) {
             auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
             return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
         }
         auto program = torch::jit::load(path, torch::kCPU);
         program.eval();
-        program.to(device, precision);
+        program.to(device, dtype(precision));
         if (settings.count("channels-last"))
             for (const auto& weights : program.parameters())
                 if (weights.dim() == 4) weights.set_data(weights.contiguous(torch::MemoryFormat::ChannelsLast));
@@ -200,8 +213,10 @@ struct ProcessorTime {
 void run(const Settings& settings) {
     const c10::InferenceMode no_gradients;
     const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
-    const auto precision = dtype(settings.at("precision"));
-    if (const auto threads = number(settings, "threads", 0)) at::set_num_threads(static_cast<int>(threads));
+    const bool onnx = ends_with(settings.at("model"), ".onnx");
+    const auto precision = onnx ? torch::kFloat32 : dtype(settings.at("precision"));  // of what the network is given
+    const auto threads = static_cast<int>(number(settings, "threads", 0));
+    if (threads) at::set_num_threads(threads);
     if (settings.at("device") != "cpu" && settings.at("device") != "cuda")
         throw std::invalid_argument("--device must be cpu or cuda, not " + settings.at("device") + ".");
     const torch::Device device(settings.at("device"));
@@ -212,7 +227,7 @@ void run(const Settings& settings) {
     const auto test = read_images(settings.at("data"), count);
 
     const auto started = Clock::now();
-    const auto network = load(settings.at("model"), device, precision, wanted);
+    const auto network = load(settings.at("model"), device, settings.at("precision"), threads, wanted);
     const int64_t load_ns = nanoseconds_since(started);
 
     const auto logits = [&](const torch::Tensor& image) {

@@ -1,0 +1,93 @@
+"""What a record of 5_faster says: which networks, engines and precisions no other beats in both accuracy and latency.
+
+Accuracy is that of the very file that is timed, on the record's test images; latency is the median, and its ratio to the
+base's, TorchScript with the original network in float32, is paired by round.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cifar_lib import records
+from cifar_lib.analysis import latency, statistics
+from cifar_lib.analysis.admissible import seeds_of
+from cifar_lib.analysis.evidence import gather
+from cifar_lib.analysis.latency import BASE
+
+ORIGINAL = ""  # the network of the run itself, which is the original's
+
+
+def name(row: Mapping) -> str:
+    return ", ".join([row["network"] or "original", row["engine"], row["precision"]])
+
+
+def describe(exported: Path) -> dict:
+    """What the records of a run say of the network that it exported to this folder, `results/<run>/export`.
+
+    Its `parameters`, the `flop` of an image, its `accuracy` (%), the `teachers` of its training, and of the trainings made as
+    that one the accuracies (`seeds_accuracy`) and the `records`. Raises InputError where there is no record of the export.
+    """
+    measured = records.read(exported)["measurements"]
+    by_step = gather(exported.parent.name)
+    seeds = seeds_of(by_step["export"][0], by_step)
+    return {"parameters": measured["parameters"], "flop": measured["forward_flop"], "accuracy": measured["accuracy"],
+            "teachers": seeds[0].record["parameters"].get("teachers") or [] if seeds else [],
+            "seeds_accuracy": [seed.measured["accuracy"] for seed in seeds], "records": [seed.path for seed in seeds]}
+
+
+def base(record: Mapping) -> dict | None:
+    """The row that the others' ratios are to; None where it did not run."""
+    return next((row for row in record["measurements"]["rows"] if "runs" in row and
+                 (row["network"], row["engine"], row["precision"]) == (ORIGINAL, BASE, "float32")), None)
+
+
+def ran(record: Mapping) -> list[dict]:
+    """The rows that ran, fastest first.
+
+    Each has its `us` (median), its network's `flop`, `parameters` and `seeds_accuracy`, and `ratio` and `ratio_interval` where
+    the base ran.
+    """
+    reference, rows = base(record), []
+    for row in record["measurements"]["rows"]:
+        if "runs" in row:
+            network = record["measurements"]["networks"][row["network"]]
+            added = {"us": latency.quantile(row, "p50")[0],
+                     **{name: network[name] for name in ("flop", "parameters", "seeds_accuracy")}}
+            if reference:
+                added["ratio"], added["ratio_interval"] = latency.paired(row, reference, "p50_ns")
+            rows.append({**row, **added})
+    return sorted(rows, key=lambda row: row["us"])
+
+
+def frontier(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Of `ran`'s rows those than which no faster one is as accurate, fastest first."""
+    kept: list[Mapping] = []
+    for row in rows:
+        if not kept or row["test_accuracy"] > kept[-1]["test_accuracy"]:
+            kept.append(row)
+    return kept
+
+
+def fastest_at(rows: Sequence[Mapping], accuracy: float) -> Mapping | None:
+    """The fastest of `ran`'s rows that is right on at least `accuracy` percent; None where none is."""
+    return next((row for row in rows if row["test_accuracy"] >= accuracy), None)
+
+
+def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
+    """The 95% interval (%) of a row's accuracy, over photos such as the record's."""
+    images = record["measurements"]["test_images"]
+    return statistics.share_interval(round(row["test_accuracy"] * images / 100), images)
+
+
+def makeup(row: Mapping, record: Mapping) -> dict[str, float] | None:
+    """What a row's median time (µs) is made of: `arithmetic` and `memory` at the machine's measured rates, and the `rest`.
+
+    Memory is reading the weights once, at the best rate that copying reached. The rest is what layers cost to begin and end,
+    numbers moved between them, and work too small to keep the units busy. None where the rates were not measured.
+    """
+    for measured in record["measurements"]["rooflines"]:
+        if measured["precision"] == row["precision"]:
+            arithmetic = 1e6 * row["flop"] / measured["flop_per_s"]
+            weights = row["parameters"] * measured["number_bytes"]
+            memory = 1e6 * weights / max(copy["bytes_per_s"] for copy in measured["copies"])
+            return {"arithmetic": arithmetic, "memory": memory, "rest": row["us"] - arithmetic - memory}
+    return None

@@ -1,0 +1,121 @@
+"""What 5_faster says: the frontier of accuracy and latency, its winner, and what the winner's time is made of."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from cifar_lib.analysis import frontier, latency
+from cifar_lib.report.precision import MARKS
+from cifar_lib.report.style import STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
+
+
+def sentence(record: Mapping, accuracy: float) -> str:
+    """The fastest way to be right on `accuracy` percent, how many times faster it is than the base, and what that rests on."""
+    rows = frontier.ran(record)
+    winner, best = frontier.fastest_at(rows, accuracy), max(rows, key=lambda row: row["test_accuracy"])
+    images = record["measurements"]["test_images"]
+    if not winner:
+        return (f"Nothing that was tried is right on {accuracy:g}% of {images:,} test images: the most accurate is "
+                f"{frontier.name(best)}, {best['test_accuracy']:.2f}%.")
+    words = (f"The fastest that is right on at least {accuracy:g}% of {images:,} test images is {frontier.name(winner)}: half "
+             f"of the images take less than {winner['us']:,.0f} µs, and {winner['test_accuracy']:.2f}% are right.")
+    if "ratio" in winner:
+        base = frontier.base(record)
+        ratio = with_interval((winner["ratio"], winner["ratio_interval"]), 3)
+        words += (f" That is {ratio} times what TorchScript takes for the original network in the same rounds, "
+                  f"{latency.quantile(base, 'p50')[0]:,.0f} µs.")
+    return words
+
+
+def networks(described: Mapping[str, Mapping]) -> pd.DataFrame:
+    """A row for each network, by name, of what `frontier.describe` says."""
+    return pd.DataFrame({
+        "network": name or "original", "MFLOP": network["flop"] / 1e6, "parameters": network["parameters"],
+        "exported file right on (%)": network["accuracy"], "seeds": len(network["seeds_accuracy"]),
+        "their mean (%)": np.mean(network["seeds_accuracy"]) if network["seeds_accuracy"] else None,
+        "taught by": ", ".join(network["teachers"]),
+    } for name, network in described.items())
+
+
+def table(record: Mapping) -> pd.DataFrame:
+    """A row for each network, engine and precision that ran, fastest first."""
+    rows = frontier.ran(record)
+    kept = [frontier.name(row) for row in frontier.frontier(rows)]
+    return pd.DataFrame({
+        "network": row["network"] or "original", "engine": row["engine"], "precision": row["precision"],
+        "p50 (µs)": with_interval(latency.quantile(row, "p50")), "× torchscript":
+            with_interval((row["ratio"], row["ratio_interval"]), 3) if "ratio" in row else None,
+        "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
+        "on the frontier": "yes" if frontier.name(row) in kept else "", "MFLOP": row["flop"] / 1e6,
+        "parameters": row["parameters"], "file (MB)": row["file_bytes"] / 1e6, "threads": row["threads"],
+    } for row in rows)
+
+
+def reasons(record: Mapping) -> list[str]:
+    """What could not run here, and why, a sentence each."""
+    return [f"{frontier.name(row)}: {row['reason']}" for row in record["measurements"]["rows"] if "reason" in row]
+
+
+def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
+    """A point for each network, engine and precision; a line along the frontier; another at `accuracy` percent."""
+    rows = frontier.ran(record)
+    kept, winner = frontier.frontier(rows), frontier.fastest_at(rows, accuracy)
+    title = f"{accuracy:g}% is reached by nothing that was tried"
+    if winner:
+        title = f"{accuracy:g}% takes {winner['us']:,.0f} µs" + (
+            f", {winner['ratio']:.2f} of TorchScript's time for the original network" if "ratio" in winner else "")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(8, 4.6))
+        axis.step([row["us"] for row in kept], [row["test_accuracy"] for row in kept], where="post", color="0.6", linewidth=1)
+        axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
+        for row in rows:
+            low, high = frontier.accuracy_interval(row, record)
+            middle, kind = row["test_accuracy"], row["network"] == frontier.ORIGINAL
+            axis.errorbar([row["us"]], [middle], yerr=[[middle - low], [high - middle]], fmt=MARKS[row["precision"]], capsize=2,
+                          color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
+        for row in kept:
+            axis.annotate(frontier.name(row), (row["us"], row["test_accuracy"]), (5, -11), textcoords="offset points",
+                          fontsize=8)
+        ends = [row["us"] for row in rows]
+        axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
+                 xlim=(0.8 * min(ends), 1.6 * max(ends)))
+        plain_log_ticks(axis, *axis.get_xlim())
+        return picture(
+            figure, "faster", title,
+            "A mark for each precision, a color for each engine; hollow: the original network, filled: smaller ones. The line "
+            "joins what no faster one beats in accuracy; bars are 95% intervals (binomial).",
+            "Median latency and accuracy: " + listed(
+                f"{frontier.name(row)} {row['us']:,.0f} µs and {row['test_accuracy']:.2f}%" for row in rows) + ".",
+            table(record), [axis])
+
+
+def makeup(record: Mapping, accuracy: float) -> Picture | None:
+    """What the times of the base and of the winner are made of; None where rates or rows are missing."""
+    rows = frontier.ran(record)
+    shown = [row for row in (frontier.fastest_at(rows, accuracy), frontier.base(record)) if row]
+    shown = [next(row for row in rows if frontier.name(row) == frontier.name(one)) for one in shown]
+    parts = {frontier.name(row): frontier.makeup(row, record) for row in shown}
+    if not parts or not all(parts.values()):
+        return None
+    first = next(iter(parts))
+    share = parts[first]["rest"] / sum(parts[first].values())
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axis = plt.subplots(figsize=(8, 1.2 + 0.45 * len(parts)))
+        for number, made_of in enumerate(parts.values()):
+            left = 0.0
+            for color, (part, us) in zip(("C0", "C1", "0.8"), made_of.items()):
+                axis.barh([number], [us], left=left, color=color, label=part if number == 0 else None, height=0.6)
+                left += us
+        axis.set(yticks=range(len(parts)), yticklabels=list(parts), xlabel="median latency of one image (µs)")
+        axis.invert_yaxis()
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        return picture(
+            figure, "faster_makeup", f"{share:.0%} of the time of {first} is neither arithmetic nor reading weights",
+            "Arithmetic and reading the weights at the best rates measured on this machine; the rest is layers begun and "
+            "ended, numbers moved between them, and work too small for the units.",
+            "; ".join(f"{name}: " + listed(f"{part} {us:,.0f} µs" for part, us in made_of.items())
+                      for name, made_of in parts.items()) + ".",
+            pd.DataFrame({"what": name, **{f"{part} (µs)": us for part, us in made_of.items()}}
+                         for name, made_of in parts.items()))
