@@ -1,4 +1,5 @@
 # make report [PROFILE=quick] [RUN=name] [BESIDE="other runs"] | make test | make lab — each sets up what it needs
+# On a cluster: make report CLUSTER=slurm [CORES=8] [NODES=feature] [GPU=1] [FLAGS="Snakemake's own"]
 PYTHON ?= python3
 PROFILE ?= quick
 RUN ?= $(PROFILE)
@@ -24,21 +25,38 @@ PIP_CONFIG_FILE := $(PIP_CONFIG_FILE)
 export HOME := $(OWN)
 endif
 
-# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs. A record is written whole or not at all, so
+# On a cluster, a step is a job with so many cores. What is timed runs on nodes with one feature, so that all records are about
+# one kind of machine.
+CORES ?= 8
+TIMED := latency half_precision faster
+WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES) \
+	$(if $(NODES)$(GPU),--set-resources $(foreach rule,$(TIMED),$(if $(NODES),$(rule):constraint=$(NODES))) \
+	$(if $(GPU),$(foreach rule,train $(TIMED),$(rule):gpu=1))),--cores all) $(FLAGS)
+
+# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A record is written whole or not at all, so
 # what a step left is complete where it is there, even if the step failed after it.
 PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
 report: .venv/ready
 	@mkdir -p "$(OWN)"
-	@reason=$$(mktemp); snakemake --cores all --keep-incomplete --ignore-incomplete --nolock --quiet all $(PLAN) 2> "$$reason" || \
+	$(if $(CLUSTER),@python -c "from cifar_lib.records import cifar10; cifar10.find()")
+	@reason=$$(mktemp -p "$(OWN)"); export REPORT_REASON="$$reason"; \
+		snakemake $(WHERE) --keep-incomplete --ignore-incomplete --nolock $(PLAN) \
+		$(if $(CLUSTER),--quiet rules host 2>&1,--quiet all 2>> "$$reason") || \
 		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given: ask" \
 			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; rm "$$reason"; exit 1; } >&2; \
 		rm "$$reason"
 	@python -m cifar_lib.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 
+# A run for each kind of node, named by its feature; the first one's report shows the others beside it.
+machines:
+	@$(foreach kind,$(NODES),$(MAKE) --no-print-directory report RUN=$(RUN)-$(kind) NODES=$(kind) &&) true
+	@$(MAKE) --no-print-directory report RUN=$(RUN)-$(firstword $(NODES)) NODES=$(firstword $(NODES)) \
+		BESIDE="$(patsubst %,$(RUN)-%,$(wordlist 2,$(words $(NODES)),$(NODES)))"
+
 plan: .venv/ready
 	@mkdir -p "$(OWN)"
-	@snakemake --dry-run --cores all --keep-incomplete --ignore-incomplete --nolock all $(PLAN)
+	@snakemake --dry-run $(WHERE) --keep-incomplete --ignore-incomplete --nolock all $(PLAN)
 
 # What times something by the clock runs alone, the rest on two cores.
 test: .venv/ready
@@ -66,4 +84,4 @@ endif
 	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check --no-deps --editable .
 	@echo "$(CURDIR)" > $@
 
-.PHONY: report plan test lab
+.PHONY: report machines plan test lab

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cifar_lib import RUN_NAME
+from cifar_lib import RUN_NAME, InputError, records
 from cifar_lib.records import PROFILE_VARIABLE, SHIPPED, code
 
 RUN, PROFILE = str(config["run"]), config["profile"]
@@ -22,6 +22,12 @@ committed = {*code.git("ls-files", f"results/{RUN}/*record.json").split()}
 if RUN == SHIPPED or committed - {*code.git("diff", "--name-only", "HEAD", "--", f"results/{RUN}").split()}:
     sys.exit(f"RUN={RUN} is a reference run of this project: give yours another name" + (
         "." if RUN == SHIPPED else f", or delete results/{RUN} to make it anew."))
+
+if workflow.is_main_process and not workflow.dryrun:  # on a cluster, each job reads this file again
+    try:
+        LOCK = records.lock(RUN, "report")
+    except InputError as error:
+        sys.exit(str(error))
 
 configfile: plan_file
 os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another name would be a reason to do all again

@@ -1,6 +1,7 @@
 """The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn.functional import max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lib import InputError
+from cifar_lib import RUN_NAME, InputError, records
 from cifar_lib.data import Split, normalise
 
 WIDTHS = [40, 80, 160, 320]
@@ -113,12 +114,47 @@ def load_weights(path: Path) -> ResNet9:
         raise InputError(f"{path} does not hold weights of this network: use a weights.pt that 1_train wrote.") from error
 
 
+def load_exported(path: Path) -> ResNet9:
+    """The network in the TorchScript program at `path`, as `network_from` makes it. Raises InputError."""
+    if not path.is_file():
+        raise InputError(f"there is no model at {path}: run 2_export first.")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+            return network_from(torch.jit.load(path, map_location="cpu").state_dict())
+    except Exception as error:  # likewise
+        raise InputError(f"{path} cannot be loaded: use a {path.name} that 2_export wrote.") from error
+
+
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
     """The network with these weights, ready for inference; its widths are those of the tensors."""
     layers = ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")
     network = ResNet9([state[layer].shape[0] for layer in layers])
     network.load_state_dict(state)
     return network.eval()
+
+
+def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
+    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
+
+    Where that file is not there, as of the shipped training, the network is read from the run's model.pt. Raises InputError.
+    """
+    training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
+    weights = training / "weights.pt"
+    if weights.is_file():
+        return load_weights(weights), sha256(weights)
+    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
+        of_export, of_training = (records.read(folder)["measurements"]["weights_sha256"] for folder in (exported, training))
+        if of_export == of_training:
+            return load_exported(exported / "model.pt"), of_export
+    raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
+
+
+def named_training(name: str) -> tuple[ResNet9, str]:
+    """What `trained_network` gives for the training `name`, "run/seed" ("shipped/0", say). Raises InputError."""
+    run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
+        raise InputError(f"{name!r} names no training: give its run and its seed, as in 'shipped/0'.")
+    return trained_network(run, int(seed))
 
 
 def sha256(path: Path) -> str:

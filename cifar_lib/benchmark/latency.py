@@ -14,7 +14,7 @@ from cifar_lib.benchmark.process import Job
 from cifar_lib.benchmark.rounds import Outcome, prepare_engine, run_rounds
 from cifar_lib.benchmark.tuning import combinations, try_all
 from cifar_lib.engines import ENGINES
-from cifar_lib.engines.base import Setup, load_torchscript
+from cifar_lib.engines.base import Setup
 from cifar_lib.engines.cpp import CppEngine
 from cifar_lib.records import ONE_IMAGE
 
@@ -71,8 +71,7 @@ def measure(
     first_images = test.first(timer.IMAGES_WITH_LOGITS)
     reference_logits = {}
     for folder in {job.folder(exported) for job in jobs}:
-        network = model.network_from(load_torchscript(folder / "model.pt").state_dict())
-        reference_logits[folder] = model.predict(network, first_images).numpy()
+        reference_logits[folder] = model.predict(model.load_exported(folder / "model.pt"), first_images).numpy()
     prepare = partial(_prepare, repeats=repeats, tried={})
     outcomes = run_rounds(jobs, runs, exported, prepare, minutes, repeats, seed)
     if all(outcome.reason for outcome in outcomes):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from cifar_lib import RUN_NAME, InputError, model, records
-from cifar_lib.engines.base import exists, load_torchscript, reason_of_failure
+from cifar_lib import model, records
+from cifar_lib.engines.base import exists, reason_of_failure
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
 
@@ -59,31 +59,7 @@ def make_missing(folder: Path, name: str) -> None:
         return
     exists(folder / "model.pt")
     with reason_of_failure(f"{name} cannot be made from model.pt"):
-        FORMATS[name](model.network_from(load_torchscript(folder / "model.pt").state_dict()), folder / name)
-
-
-def trained_network(run: str, seed: int) -> tuple[model.ResNet9, str]:
-    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
-
-    Where that file is not there, as of the shipped training, the network is read from the run's model.pt. Raises InputError.
-    """
-    training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
-    weights = training / "weights.pt"
-    if weights.is_file():
-        return model.load_weights(weights), model.sha256(weights)
-    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
-        sha256 = records.read(exported)["measurements"]["weights_sha256"]
-        if records.read(training)["measurements"]["weights_sha256"] == sha256:
-            return model.network_from(load_torchscript(exported / "model.pt").state_dict()), sha256
-    raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
-
-
-def named_training(name: str) -> tuple[model.ResNet9, str]:
-    """What `trained_network` gives for the training `name`, "run/seed" ("shipped/0", say). Raises InputError."""
-    run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
-    if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
-        raise InputError(f"{name!r} names no training: give its run and its seed, as in 'shipped/0'.")
-    return trained_network(run, int(seed))
+        FORMATS[name](model.load_exported(folder / "model.pt"), folder / name)
 
 
 def _any_batch() -> tuple[dict]:

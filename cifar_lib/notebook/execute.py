@@ -25,6 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 from cifar_lib import ROOT
 from cifar_lib.records import PROFILE_VARIABLE
 
+REASON_VARIABLE = "REPORT_REASON"  # the environment variable in which `make report` names the file for reasons
 LONG = 3  # minutes: a shorter step is mostly starting up
 # a bar of tqdm: what, how far, and the time left; or what a measurement says while another one is under way
 STATE = re.compile(r"([^\r\n|]*%)\|[^\r\n|]*\|[^\r\n<]*<([\d:]+)|(waiting for [^\r\n]+)")
@@ -78,7 +79,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
                                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # what matters is in the notebook
     except (PapermillExecutionError, DeadKernelError) as error:
         line.end(f"failed after {_duration(time.monotonic() - started)}")
-        print(f"{step}, {_reason(error, output)}", file=sys.stderr)
+        _tell(f"{step}, {_reason(error, output)}")
         return False
     except KeyboardInterrupt:
         line.end(f"interrupted after {_duration(time.monotonic() - started)}; the same command takes it up again")
@@ -87,6 +88,15 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
     pace = took / own if own and own >= LONG else 60
     line.end(f"took {_duration(took)}" + (f", about {_duration(later * pace)} left" if later else ""))
     return True
+
+
+def _tell(reason: str) -> None:
+    """Write why it failed to stderr, or to the file that `make report` names: what a cluster's job writes is not seen there."""
+    if file := os.environ.get(REASON_VARIABLE):
+        with open(file, "a", encoding="utf-8") as reasons:
+            print(reason, file=reasons)
+    else:
+        print(reason, file=sys.stderr)
 
 
 def _reason(error: PapermillExecutionError | DeadKernelError, output: Path) -> str:

@@ -50,7 +50,7 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
-        self.lock = _lock(self.run, self.name)
+        self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
         probe = self.folder / ".probe"
         with replacing(probe) as scratch:  # find out now, not after hours of training, that nothing can be written here
@@ -141,7 +141,7 @@ def replacing(path: Path) -> Iterator[Path]:
             scratch.unlink()
 
 
-def _lock(run: str, step: str) -> FileLock:
+def lock(run: str, step: str) -> FileLock:
     """The lock of a run's step, held by this process until the record is written; the system frees it when a process ends."""
     path = ROOT / "results" / ".locks" / f"{run}.{step.replace('/', '.')}"
     try:

@@ -187,3 +187,18 @@ def test_confusion_counts_each_image_once_in_the_row_of_its_class() -> None:
     expected = np.zeros((10, 10), int)
     expected[0, 0], expected[0, 5], expected[3, 3], expected[9, 0] = 1, 2, 1, 1
     assert np.array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize("widths", [[], [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, 0], [1, 2, 3, 4097], [1, 2, 3, 4.0]])
+def test_widths_are_four_numbers_of_channels(widths: list, refused: Refused) -> None:
+    with refused("widths must be four numbers from 1 to 4,096"):
+        model.check_widths(widths)
+    assert model.check_widths([16, 48, 96, 256]) == [16, 48, 96, 256]
+
+
+def test_a_missing_or_damaged_program_is_refused(tmp_path: Path, refused: Refused) -> None:
+    with refused("there is no model at", "2_export"):
+        model.load_exported(tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_text("no program")
+    with refused("model.pt cannot be loaded", "2_export"):
+        model.load_exported(tmp_path / "model.pt")

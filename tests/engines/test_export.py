@@ -16,6 +16,7 @@ from helpers import tiny_network
 
 from cifar_lib import ROOT, model, records
 from cifar_lib.engines import export
+from cifar_lib.model import named_training, trained_network
 
 EXPORT = """
 import sys
@@ -135,7 +136,7 @@ def same(network: torch.nn.Module, other: torch.nn.Module) -> bool:
 def test_a_runs_network_is_that_of_its_weights(write_record: Callable[[str, str], Path]) -> None:
     weights = write_record("train/seed3", "not looked at") / "weights.pt"
     torch.save(tiny_network().state_dict(), weights)
-    network, sha256 = export.trained_network("mine", 3)
+    network, sha256 = trained_network("mine", 3)
     assert same(network, tiny_network()) and not network.training
     assert sha256 == model.sha256(weights)
 
@@ -145,7 +146,7 @@ def test_without_weights_the_network_is_read_from_the_export_of_that_training(
 ) -> None:
     write_record("train/seed3", "abc")
     shutil.copy(folders[0] / "model.pt", write_record("export", "abc"))
-    network, sha256 = export.trained_network("mine", 3)
+    network, sha256 = trained_network("mine", 3)
     assert same(network, tiny_network()) and not network.training
     assert sha256 == "abc"
 
@@ -157,7 +158,7 @@ def test_the_export_of_another_seed_does_not_stand_in(
         write_record(f"train/{seed}", sha256)
     shutil.copy(folders[0] / "model.pt", write_record("export", "abc"))
     with refused("seed4/weights.pt", "run=mine", "seed=4"):
-        export.trained_network("mine", 4)
+        trained_network("mine", 4)
 
 
 @pytest.mark.parametrize("seed", [3, 5], ids=["no export", "no training"])
@@ -166,16 +167,27 @@ def test_a_training_that_was_not_run_is_refused(
 ) -> None:
     write_record("train/seed3", "abc")
     with refused(f"seed{seed}/weights.pt", "1_train", "run=mine", f"seed={seed}"):
-        export.trained_network("mine", seed)
+        trained_network("mine", seed)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/", "/3", "mine/three", "../mine/3", "mine/-1", 3, None])
+def test_what_names_no_training_is_refused(name: object, refused: Refused) -> None:
+    with refused(repr(name), "shipped/0"):
+        named_training(name)
+
+
+def test_a_training_is_named_by_its_run_and_seed(write_record: Callable[[str, str], Path]) -> None:
+    torch.save(tiny_network().state_dict(), write_record("train/seed3", "not looked at") / "weights.pt")
+    assert same(named_training("mine/3")[0], tiny_network())
 
 
 def test_the_shipped_network_is_that_of_its_export() -> None:
     exported = records.step_folder(records.SHIPPED, "export")
-    network, sha256 = export.trained_network(records.SHIPPED, 0)
+    network, sha256 = trained_network(records.SHIPPED, 0)
     assert sha256 == records.read(exported)["measurements"]["weights_sha256"]
     assert same(network, torch.jit.load(exported / "model.pt"))
 
 
 def test_the_shipped_run_has_the_weights_of_one_seed_only(refused: Refused) -> None:
     with refused("seed1/weights.pt", "seed=1"):
-        export.trained_network(records.SHIPPED, 1)
+        trained_network(records.SHIPPED, 1)

@@ -1,0 +1,80 @@
+"""`make report` on a cluster: a job for each step, which can be killed, and what is timed has a node for itself.
+
+Needs Debian's slurm-wlm and munge.
+"""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from clones import ALONE, clone, environment, measure_ceilings_briefly, use_stand_in_data
+from slurm import slurm
+
+EPOCHS = 12
+SMALL = "images: 100, warmup: 5, threads: 1, repeats: 0"
+PROFILE = f"""
+seeds: [0, 1]
+minutes: {{1_train: 1, 2_export: 1, 3_latency: 1, 4_half_precision: 1, 5_faster: 1, 6_report: 1}}
+train: {{epochs: {EPOCHS}, train_images: 1500, test_images: 100, width: 8}}
+weights: trained
+export: {{test_images: 100}}
+latency: {{{SMALL}, loadgen_rounds: 3, engines: [torchscript]}}
+half_precision: {{{SMALL}, test_images: 100, largest_batch: 1, engines: [onnxruntime], precisions: [float32]}}
+faster: {{{SMALL}, test_images: 100, engines: [onnxruntime], precisions: [int8]}}
+"""
+# Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.
+COMMAND = ["make", "report", "PROFILE=small", "RUN=cluster", "CLUSTER=slurm", "CORES=1", "NODES=here",
+           "FLAGS=--slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --latency-wait 5"]
+
+
+def jobs() -> dict[str, tuple[str, str]]:
+    """The id, the state and whether it shares its node of each job, by rule and wildcards."""
+    listed = subprocess.run(["squeue", "--noheader", "--format=%k|%i|%t|%h"], check=True, capture_output=True, text=True).stdout
+    return {comment.strip(): tuple(rest) for comment, *rest in (line.split("|") for line in listed.splitlines())}
+
+
+def until(condition: object, process: subprocess.Popen, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=5)
+        time.sleep(0.1)
+
+
+@pytest.mark.ci
+def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = clone(tmp_path / "clone")
+    use_stand_in_data(root, monkeypatch)
+    measure_ceilings_briefly(root)
+    (root / "profiles" / "small.yaml").write_text(PROFILE)
+    (root / ".venv").mkdir()
+    (root / ".venv" / "ready").write_text(f"{root.resolve()}\n")
+    settings = {"cwd": root, "env": environment(root, **ALONE, TMPDIR=str(tmp_path)), "text": True}
+    training = root / "results" / "cluster" / "train" / "seed1"
+
+    with slurm(tmp_path / "slurm"):
+        first = subprocess.Popen(COMMAND, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: len(list(training.glob("checkpoint-*"))) > 1, first)
+        running = jobs()
+        assert {name for name, (_, state, _) in running.items() if state == "R"} >= {"rule_train_wildcards_1"}
+        second = subprocess.run(COMMAND, **settings, capture_output=True)
+        assert second.returncode != 0
+        assert "another process is at report of the run cluster: wait for it, end it, or use another run." in second.stdout
+        subprocess.run(["scancel", running["rule_train_wildcards_1"][0]], check=True)
+        _, said = first.communicate(timeout=120)
+        assert first.returncode != 0 and not (training / "record.json").exists(), said
+
+        again = subprocess.Popen(COMMAND, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        alone = set()
+        while again.poll() is None:
+            alone |= {name for name, (_, state, shares) in jobs().items() if state == "R" and shares == "NO"}
+            time.sleep(0.2)
+        output, said = again.communicate()
+        assert again.returncode == 0, output + said
+        assert alone == {"rule_latency", "rule_half_precision", "rule_faster"}
+    measured = json.loads((training / "record.json").read_text())["measurements"]
+    assert len(measured["resumed_after"]) == 1 and len(measured["epochs"]) == EPOCHS
+    assert (root / "results" / "cluster" / "report.html").stat().st_size > 100_000
