@@ -28,14 +28,12 @@ endif
 # On a cluster, a step is a job with so many cores. What is timed runs on nodes with one feature, so that all records are about
 # one kind of machine.
 CORES ?= 8
-TIMED := latency half_precision faster
-WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES) \
-	$(if $(NODES)$(GPU),--set-resources $(foreach rule,$(TIMED),$(if $(NODES),$(rule):constraint=$(NODES))) \
-	$(if $(GPU),$(foreach rule,train $(TIMED),$(rule):gpu=1))),--cores all) $(FLAGS)
+WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES),--cores all) $(FLAGS)
 
-# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A record is written whole or not at all, so
-# what a step left is complete where it is there, even if the step failed after it.
-PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)')
+# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A
+# record is written whole or not at all, so what a step left is complete where it is there, even if the step failed after it.
+PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)') \
+	$(if $(NODES),'nodes="$(NODES)"') $(if $(GPU),gpu=$(GPU))
 report: .venv/ready
 	@mkdir -p "$(OWN)"
 	$(if $(CLUSTER),@python -c "from cifar_lib.records import cifar10; cifar10.find()")

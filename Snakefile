@@ -46,6 +46,10 @@ RECORDS = [f"{FOLDER}/{step}/record.json"
                        "faster")]
 EXECUTE = "python -m cifar_lib.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
+# What a cluster's jobs ask for beside cores: a GPU, and where something is timed, nodes with one feature.
+GPU = {"gpu": config["gpu"]} if "gpu" in config else {}
+TIMED = {**GPU, **({"constraint": config["nodes"]} if "nodes" in config else {})}
+
 # Snakemake tells each step how many threads to use, all of them: on record that would pass for the user's own setting.
 shell.prefix("set -euo pipefail; unset OMP_NUM_THREADS GOTO_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; ")
 
@@ -81,6 +85,7 @@ rule train:
         code=code.digest("1_train")
     threads: workflow.cores
     priority: 3
+    resources: **GPU
     shell: EXECUTE
 
 
@@ -103,6 +108,7 @@ rule latency:
     params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
     threads: workflow.cores  # all of them: nothing else may run while it measures
     priority: 1
+    resources: **TIMED
     shell: EXECUTE
 
 
@@ -112,6 +118,7 @@ rule half_precision:
     log: f"{LOGS}/4_half_precision.ipynb"
     params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
     threads: workflow.cores
+    resources: **TIMED
     shell: EXECUTE
 
 
@@ -121,4 +128,5 @@ rule faster:
     log: f"{LOGS}/5_faster.ipynb"
     params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")
     threads: workflow.cores
+    resources: **TIMED
     shell: EXECUTE

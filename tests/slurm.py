@@ -69,6 +69,7 @@ def slurm(folder: Path) -> Iterator[None]:
             time.sleep(0.2)
         yield
     finally:
+        subprocess.run(["scancel", "--user", "root"], check=False)
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait(timeout=30)

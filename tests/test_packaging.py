@@ -1,5 +1,6 @@
 """The ways in agree with each other."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake":
 
 def test_conda_asks_for_the_same_packages_and_ranges_as_pip() -> None:
     wanted = {f"python{PROJECT['requires-python']}", "pip", "--editable ."}
-    for requirement in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+    for requirement in itertools.chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         name, ranges = re.fullmatch(r"([a-z-]+)(.*)", requirement).groups()
         wanted.add(CONDA_NAMES.get(name, name) + ranges)
     *listed, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]

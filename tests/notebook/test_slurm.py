@@ -12,7 +12,7 @@ import pytest
 from clones import ALONE, clone, environment, measure_ceilings_briefly, use_stand_in_data
 from slurm import slurm
 
-EPOCHS = 12
+EPOCHS = 10
 SMALL = "images: 100, warmup: 5, threads: 1, repeats: 0"
 PROFILE = f"""
 seeds: [0, 1]
@@ -26,7 +26,8 @@ faster: {{{SMALL}, test_images: 100, engines: [onnxruntime], precisions: [int8]}
 """
 # Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.
 COMMAND = ["make", "report", "PROFILE=small", "RUN=cluster", "CLUSTER=slurm", "CORES=1", "NODES=here",
-           "FLAGS=--slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --latency-wait 5"]
+           "FLAGS=--slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1 "
+           "--latency-wait 5"]
 
 
 def jobs() -> dict[str, tuple[str, str]]:
@@ -35,7 +36,7 @@ def jobs() -> dict[str, tuple[str, str]]:
     return {comment.strip(): tuple(rest) for comment, *rest in (line.split("|") for line in listed.splitlines())}
 
 
-def until(condition: object, process: subprocess.Popen, seconds: float = 90) -> None:
+def until(condition: object, process: subprocess.Popen, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=5)
@@ -64,7 +65,7 @@ def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
         assert second.returncode != 0
         assert "another process is at report of the run cluster: wait for it, end it, or use another run." in second.stdout
         subprocess.run(["scancel", running["rule_train_wildcards_1"][0]], check=True)
-        _, said = first.communicate(timeout=120)
+        _, said = first.communicate(timeout=300)
         assert first.returncode != 0 and not (training / "record.json").exists(), said
 
         again = subprocess.Popen(COMMAND, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
