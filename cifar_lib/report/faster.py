@@ -77,7 +77,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
                           color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
         for row in kept:
             axis.annotate(frontier.name(row), (row["us"], row["test_accuracy"]), (5, -11), textcoords="offset points",
-                          fontsize=8)
+                          fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
         ends = [row["us"] for row in rows]
         axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
                  xlim=(0.8 * min(ends), 1.6 * max(ends)))
