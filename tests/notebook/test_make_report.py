@@ -107,7 +107,7 @@ def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: Ma
         assert steps == []
         reason, *makes_own = process.stderr.splitlines()
         assert reason == sentence.format(argument, end)
-        assert len(makes_own) == 1 and makes_own[0].startswith("make: ***")
+        assert len(makes_own) == 1 and makes_own[0].startswith("make")
     shutil.rmtree(make_report.folder / "results" / "epyc")
     steps, process = make_report("RUN=epyc")
     assert process.returncode == 0, process.stderr
