@@ -37,12 +37,11 @@ PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BE
 report: .venv/ready
 	@mkdir -p "$(OWN)"
 	$(if $(CLUSTER),@python -c "from cifar_lib.records import cifar10; cifar10.find()")
-	@reason=$$(mktemp -p "$(OWN)"); export REPORT_REASON="$$reason"; \
+	@reason=$$(mktemp -p "$(OWN)"); trap 'rm "$$reason"' EXIT; export REPORT_REASON="$$reason"; \
 		snakemake $(WHERE) --keep-incomplete --ignore-incomplete --nolock $(PLAN) \
 		$(if $(CLUSTER),--quiet rules host 2>&1,--quiet all 2>> "$$reason") || \
 		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given: ask" \
-			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; rm "$$reason"; exit 1; } >&2; \
-		rm "$$reason"
+			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; exit 1; } >&2
 	@python -m cifar_lib.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,13 +117,23 @@ def load_weights(path: Path) -> ResNet9:
 
 def load_exported(path: Path) -> ResNet9:
     """The network in the TorchScript program at `path`, as `network_from` makes it. Raises InputError."""
-    if not path.is_file():
-        raise InputError(f"there is no model at {path}: run 2_export first.")
+    return loaded(path, lambda: network_from(torch.jit.load(path, map_location="cpu").state_dict()))
+
+
+def loaded(path: Path, load: Callable[[], Any]) -> Any:
+    """What `load` makes of a file of 2_export's. Raises InputError where it is missing or something else."""
+    exists(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
-            return network_from(torch.jit.load(path, map_location="cpu").state_dict())
-    except Exception as error:  # likewise
+            return load()
+    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
         raise InputError(f"{path} cannot be loaded: use a {path.name} that 2_export wrote.") from error
+
+
+def exists(path: Path) -> None:
+    """Raises InputError where there is no model file."""
+    if not path.is_file():
+        raise InputError(f"there is no model at {path}: run 2_export first.")
 
 
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:

@@ -1,6 +1,6 @@
 """Which records a rule may judge: trainings that follow a protocol, and timings of the exported network they claim to time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,12 +19,8 @@ def full_trainings(claim: dict, by_step: ByStep) -> list[Evidence]:
     """The trainings that follow the first of the claim's protocols that any follows: by one recipe, one for each seed."""
     for protocol in claim["protocols"]:
         following = [evidence for evidence in by_step["train"] if not shortfall([protocol], evidence)]
-        seeds: dict[int, Evidence] = {}  # the same seed again tells nothing more: the run's own comes first
-        for evidence in following:
-            if _recipe(evidence) == _recipe(following[0]):
-                seeds.setdefault(evidence.record["parameters"]["seed"], evidence)
-        if seeds:
-            return list(seeds.values())
+        if following:
+            return _first_of_each_seed(item for item in following if _recipe(item) == _recipe(following[0]))
     return []
 
 
@@ -39,12 +35,9 @@ def seeds_of(export: Evidence, by_step: ByStep) -> list[Evidence]:
     behind = training_behind(export, by_step)
     if not behind:
         return []
-    seeds: dict[int, Evidence] = {}
-    for training in by_step["train"]:
-        whole = training.measured["train_images"] == TRAINING_IMAGES and training.measured["test_images"] == TEST_IMAGES
-        if whole and _made_as(training) == _made_as(behind):
-            seeds.setdefault(training.record["parameters"]["seed"], training)
-    return list(seeds.values())
+    whole = (training for training in by_step["train"] if training.measured["train_images"] == TRAINING_IMAGES
+             and training.measured["test_images"] == TEST_IMAGES)
+    return _first_of_each_seed(training for training in whole if _made_as(training) == _made_as(behind))
 
 
 def epochs(training: Evidence) -> int:
@@ -97,10 +90,8 @@ def not_of_the_export(claim: dict, row: dict, timing: Evidence, by_step: ByStep)
         return f"too short a profile: {row['images']} images a run, {LEAST_IMAGES} at least"
     if row["largest_logit_error"] > LOGIT_ERROR[row["precision"]]:
         return f"the timed engine computes something else: its logits are off by {row['largest_logit_error']:.2g}"
-    if timing.is_real and by_step["export"][0].is_real:
-        low, high = statistics.share_interval(round(row["accuracy"] * row["images"] / 100), row["images"])
-        if not low - TOLERANCE <= export["accuracy"] <= high + TOLERANCE:
-            return f"the timed predictions are right on {row['accuracy']:.2f}%, the export's on {export['accuracy']:.2f}%"
+    if timing.is_real and by_step["export"][0].is_real and not _about_as_right(row, export["accuracy"]):
+        return f"the timed predictions are right on {row['accuracy']:.2f}%, the export's on {export['accuracy']:.2f}%"
     return ""
 
 
@@ -109,10 +100,9 @@ def not_by_luck(row: dict, accuracy: float) -> bool:
 
     Its timed predictions must be about as right as its file is.
     """
-    low, high = statistics.share_interval(round(row["accuracy"] * row["images"] / 100), row["images"])
     seeds = row["seeds_accuracy"]
     return (len(seeds) >= latency.LEAST_RUNS and float(np.mean(seeds)) > accuracy
-            and low - TOLERANCE <= row["test_accuracy"] <= high + TOLERANCE)
+            and _about_as_right(row, row["test_accuracy"]))
 
 
 def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None, dict | None]:
@@ -122,6 +112,20 @@ def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None
     evidence = by_step["latency"][0]
     ran = [row for engine in engines for row in latency.compared(evidence.record) if row["engine"] == engine]
     return evidence, ran[0] if ran else None
+
+
+def _about_as_right(row: dict, accuracy: float) -> bool:
+    """Whether a row's timed predictions may be those of what is right on `accuracy` percent."""
+    low, high = statistics.accuracy_interval(row["accuracy"], row["images"])
+    return low - TOLERANCE <= accuracy <= high + TOLERANCE
+
+
+def _first_of_each_seed(trainings: Iterable[Evidence]) -> list[Evidence]:
+    """The same seed again tells nothing more: the run's own comes first."""
+    seeds: dict[int, Evidence] = {}
+    for training in trainings:
+        seeds.setdefault(training.record["parameters"]["seed"], training)
+    return list(seeds.values())
 
 
 def _made_as(training: Evidence) -> tuple:

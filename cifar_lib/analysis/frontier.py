@@ -34,9 +34,9 @@ def describe(exported: Path) -> dict:
             "seeds_accuracy": [seed.measured["accuracy"] for seed in seeds], "records": [seed.path for seed in seeds]}
 
 
-def base(record: Mapping) -> dict | None:
-    """The row that the others' ratios are to; None where it did not run."""
-    return next((row for row in record["measurements"]["rows"] if "runs" in row and
+def base(rows: Sequence[Mapping]) -> Mapping | None:
+    """Of rows, the one that the others' ratios are to; None where it did not run."""
+    return next((row for row in rows if "runs" in row and
                  (row["network"], row["engine"], row["precision"]) == (ORIGINAL, BASE, "float32")), None)
 
 
@@ -46,7 +46,7 @@ def ran(record: Mapping) -> list[dict]:
     Each has its `us` (median), its network's `flop`, `parameters` and `seeds_accuracy`, and `ratio` and `ratio_interval` where
     the base ran.
     """
-    reference, rows = base(record), []
+    reference, rows = base(record["measurements"]["rows"]), []
     for row in record["measurements"]["rows"]:
         if "runs" in row:
             network = record["measurements"]["networks"][row["network"]]
@@ -74,8 +74,7 @@ def fastest_at(rows: Sequence[Mapping], accuracy: float) -> Mapping | None:
 
 def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
     """The 95% interval (%) of a row's accuracy, over photos such as the record's."""
-    images = record["measurements"]["test_images"]
-    return statistics.share_interval(round(row["test_accuracy"] * images / 100), images)
+    return statistics.accuracy_interval(row["test_accuracy"], record["measurements"]["test_images"])
 
 
 def makeup(row: Mapping, record: Mapping) -> dict[str, float] | None:

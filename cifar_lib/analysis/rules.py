@@ -220,7 +220,7 @@ def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     if not by_step["faster"]:
         return not_run("nothing faster was looked for")
     evidence = by_step["faster"][0]
-    images, accuracy, base = evidence.measured["test_images"], claim["accuracy"], frontier.base(evidence.record)
+    images, accuracy, base = evidence.measured["test_images"], claim["accuracy"], frontier.base(evidence.measured["rows"])
     if not evidence.is_real:
         return not_run("stand-in data", evidence)
     if images < TEST_IMAGES:

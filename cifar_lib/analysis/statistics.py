@@ -80,6 +80,11 @@ def share_interval(hits: int, total: int) -> Interval:
     return float(max(0.0, 100 * (centre - half))), float(min(100.0, 100 * (centre + half)))
 
 
+def accuracy_interval(accuracy: float, images: int) -> Interval:
+    """Interval of an accuracy (%) on so many images: `share_interval` of those that are right."""
+    return share_interval(round(accuracy * images / 100), images)
+
+
 def paired_difference_interval(difference: float, disagreement: float, total: int) -> Interval:
     """Interval of a difference in accuracy, in percentage points, of two classifiers on the same `total` images.
 

@@ -6,20 +6,19 @@ between (copy in, conversion to the precision, forward pass, argmax, copy out) i
 
 import hashlib
 import importlib
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 
 from cifar_lib import ROOT, InputError, own_sentence
+from cifar_lib.model import exists, loaded
 from cifar_lib.records.environment import hardware
 
 # Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies; 8-bit integers are for
@@ -138,29 +137,14 @@ def native_support(precision: str, environment: dict) -> str:
     return "without VNNI" if precision == "int8" else "emulated"
 
 
-def exists(path: Path) -> None:
-    """Raises InputError where there is no model file."""
-    if not path.is_file():
-        raise InputError(f"there is no model at {path}: run 2_export first.")
-
-
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The program in `path`, on the CPU. Raises InputError where it is missing or no TorchScript."""
-    return _loaded(path, lambda: torch.jit.load(path, map_location="cpu"))
+    return loaded(path, lambda: torch.jit.load(path, map_location="cpu"))
 
 
 def load_exported_program(path: Path) -> torch.export.ExportedProgram:
     """The program in `path`, on the CPU. Raises InputError where it is missing or no exported program."""
-    return _loaded(path, lambda: torch.export.load(path))
-
-
-def _loaded(path: Path, load: Callable[[], Any]) -> Any:
-    exists(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return load()
-    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
-        raise InputError(f"{path} cannot be loaded: use a {path.name} that 2_export wrote.") from error
+    return loaded(path, lambda: torch.export.load(path))
 
 
 def import_library(library: str) -> ModuleType:

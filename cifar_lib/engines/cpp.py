@@ -6,7 +6,7 @@ import numpy as np
 
 from cifar_lib.data import Split
 from cifar_lib.engines import infer
-from cifar_lib.engines.base import Engine, Setup
+from cifar_lib.engines.base import Engine, PythonEngine, Setup
 from cifar_lib.engines.onnx import OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, TorchScript
 
@@ -26,16 +26,52 @@ class CppEngine(Engine):
         return infer.run(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision, self.words)
 
 
-class TorchScriptCpp(CppEngine):
-    """The exported program by libtorch, with the settings and threads that its twin in Python is fastest with."""
+class CppTwin(CppEngine):
+    """An engine of Python's, called from C++: the same file, with the settings and threads that are fastest from Python."""
 
-    name = "torchscript-cpp"
-    tuned_as = TorchScript.name
-    settings = TorchScript.settings
+    twin: type[PythonEngine]
+
+    def __init_subclass__(cls, twin: type[PythonEngine]) -> None:
+        super().__init_subclass__()
+        cls.twin, cls.tuned_as = twin, twin.name
+        cls.settings, cls.library, cls.file, cls.devices = twin.settings, twin.library, twin.file, twin.devices
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        cls.twin.check(setup)
 
     @classmethod
     def choices(cls, device: str) -> tuple[str, ...]:
-        return TorchScript.choices(device)
+        return cls.twin.choices(device)
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        super().prepare(setup)
+        cls.twin.prepare(setup)
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return cls.twin.model_file(setup)
+
+
+class TorchScriptCpp(CppTwin, twin=TorchScript):
+    """The exported program by libtorch."""
+
+    name = "torchscript-cpp"
+
+
+class AOTInductorCpp(CppTwin, twin=AOTInductor):
+    """The package of AOTInductor, by libtorch."""
+
+    name = "aotinductor-cpp"
+
+
+class OpenVINOCpp(CppTwin, twin=OpenVINO):
+    """The ONNX file by OpenVINO."""
+
+    name = "openvino-cpp"
+    precisions = OpenVINO.precisions
 
 
 class TorchScriptPlain(CppEngine):
@@ -46,46 +82,3 @@ class TorchScriptPlain(CppEngine):
 
     def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
         return super().measure(test, warmup=1)
-
-
-class AOTInductorCpp(CppEngine):
-    """The package of AOTInductor, by libtorch, with the threads that its twin in Python is fastest with."""
-
-    name = "aotinductor-cpp"
-    tuned_as = AOTInductor.name
-    settings = AOTInductor.settings
-    file = AOTInductor.file
-
-    @classmethod
-    def prepare(cls, setup: Setup) -> None:
-        super().prepare(setup)
-        AOTInductor.prepare(setup)
-
-    @classmethod
-    def model_file(cls, setup: Setup) -> Path:
-        return AOTInductor.model_file(setup)
-
-
-class OpenVINOCpp(CppEngine):
-    """OpenVINO, with the threads that its twin in Python is fastest with."""
-
-    name = "openvino-cpp"
-    tuned_as = OpenVINO.name
-    settings = OpenVINO.settings
-    library = OpenVINO.library
-    precisions = OpenVINO.precisions
-    devices = OpenVINO.devices
-
-    @classmethod
-    def check(cls, setup: Setup) -> None:
-        super().check(setup)
-        OpenVINO.check(setup)
-
-    @classmethod
-    def prepare(cls, setup: Setup) -> None:
-        super().prepare(setup)
-        OpenVINO.prepare(setup)
-
-    @classmethod
-    def model_file(cls, setup: Setup) -> Path:
-        return OpenVINO.model_file(setup)

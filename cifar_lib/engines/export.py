@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from cifar_lib import model, records
-from cifar_lib.engines.base import exists, reason_of_failure
+from cifar_lib.engines.base import reason_of_failure
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
 
@@ -57,7 +57,7 @@ def make_missing(folder: Path, name: str) -> None:
     """Make the file `name` of FORMATS in `folder` from model.pt, where it is not there yet. Raises InputError."""
     if (folder / name).is_file():
         return
-    exists(folder / "model.pt")
+    model.exists(folder / "model.pt")
     with reason_of_failure(f"{name} cannot be made from model.pt"):
         FORMATS[name](model.load_exported(folder / "model.pt"), folder / name)
 

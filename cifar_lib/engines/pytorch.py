@@ -9,7 +9,7 @@ import torch
 
 from cifar_lib.engines import export
 from cifar_lib.engines.base import PRECISIONS, PythonEngine, Setup, load_exported_program, load_torchscript, reason_of_failure
-from cifar_lib.model import network_from
+from cifar_lib.model import load_exported
 
 
 class PyTorchEngine(PythonEngine):
@@ -37,7 +37,7 @@ class PyTorchEngine(PythonEngine):
 
     def exported_network(self) -> torch.nn.Module:
         """The network of model.pt as a module of Python."""
-        network = network_from(load_torchscript(self.model_file(self.setup)).state_dict())
+        network = load_exported(self.model_file(self.setup))
         return network.to(self.setup.device, self.dtype, memory_format=self.layout).requires_grad_(False)
 
 

@@ -22,10 +22,9 @@ def sentence(record: Mapping, accuracy: float) -> str:
     words = (f"The fastest that is right on at least {accuracy:g}% of {images:,} test images is {frontier.name(winner)}: half "
              f"of the images take less than {winner['us']:,.0f} µs, and {winner['test_accuracy']:.2f}% are right.")
     if "ratio" in winner:
-        base = frontier.base(record)
         ratio = with_interval((winner["ratio"], winner["ratio_interval"]), 3)
         words += (f" That is {ratio} times what TorchScript takes for the original network in the same rounds, "
-                  f"{latency.quantile(base, 'p50')[0]:,.0f} µs.")
+                  f"{frontier.base(rows)['us']:,.0f} µs.")
     return words
 
 
@@ -94,8 +93,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
 def makeup(record: Mapping, accuracy: float) -> Picture | None:
     """What the times of the base and of the winner are made of; None where rates or rows are missing."""
     rows = frontier.ran(record)
-    shown = [row for row in (frontier.fastest_at(rows, accuracy), frontier.base(record)) if row]
-    shown = [next(row for row in rows if frontier.name(row) == frontier.name(one)) for one in shown]
+    shown = [row for row in (frontier.fastest_at(rows, accuracy), frontier.base(rows)) if row]
     parts = {frontier.name(row): frontier.makeup(row, record) for row in shown}
     if not parts or not all(parts.values()):
         return None

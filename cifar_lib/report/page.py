@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from IPython.display import HTML, display
 
-from cifar_lib.analysis.rules import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from cifar_lib.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "faster": "5_faster", "ablation": "ablation"}  # what makes the record of each step

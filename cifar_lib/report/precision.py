@@ -86,8 +86,7 @@ def accuracy_and_latency(record: dict) -> Picture:
         figure, axis = plt.subplots()
         for row in rows:
             time, (low, high) = times[precision.name(row)]
-            right = round(row["test_accuracy"] * total / 100)
-            least, most = statistics.share_interval(right, total)
+            least, most = statistics.accuracy_interval(row["test_accuracy"], total)
             axis.errorbar([time], [row["test_accuracy"]], fmt=MARKS[row["precision"]], color=engine_color(row["engine"]),
                           capsize=3,
                           xerr=[[time - max(low, edges[0] / 2)], [high - time]],  # below the edge, where the scale has no zero

@@ -252,4 +252,4 @@ def _on_the_test_images(record: Mapping) -> bool:
 
 
 def accuracy_interval(measured: Mapping) -> statistics.Interval:
-    return statistics.share_interval(round(measured["accuracy"] * measured["test_images"] / 100), measured["test_images"])
+    return statistics.accuracy_interval(measured["accuracy"], measured["test_images"])

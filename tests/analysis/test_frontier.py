@@ -46,7 +46,7 @@ def test_rows_that_ran_come_fastest_first_with_their_ratio_within_rounds(record:
 
 def test_without_the_base_there_are_no_ratios(record: dict) -> None:
     del record["measurements"]["rows"][0]
-    assert frontier.base(record) is None
+    assert frontier.base(record["measurements"]["rows"]) is None
     assert not any("ratio" in row for row in frontier.ran(record))
 
 
