@@ -9,24 +9,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from cifar_lib.data import normalise
+from cifar_lib.data import Split, normalise
 from cifar_lib.engines.base import Engine, Setup
-from cifar_lib.engines.cpp import AOTInductorCpp, OpenVINOCpp, TorchScriptCpp, TorchScriptPlain
+from cifar_lib.engines.cpp import AOTInductorCpp, CppEngine, OneDNN, OpenVINOCpp, TorchScriptCpp, TorchScriptPlain
 from cifar_lib.engines.onnx import ONNXRuntime, OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
     for engine in (Eager, TorchScript, TorchScriptCpp, TorchScriptPlain, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime,
-                   OpenVINO, OpenVINOCpp, EagerCUDAGraph, TorchScriptCUDAGraph)
+                   OpenVINO, OpenVINOCpp, OneDNN, EagerCUDAGraph, TorchScriptCUDAGraph)
 }
 
 
 def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
-    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; its C++ twin gives the same."""
+    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; a C++ twin gives the same."""
     setup, name = replace(setup, batch=batch), ENGINES[name].tuned_as or name
     ENGINES[name].prepare(setup)
     engine = ENGINES[name](setup)
+    if isinstance(engine, CppEngine):  # it has no twin, and takes one image at a time
+        split = Split(images, torch.zeros(len(images), dtype=torch.int64), {})
+        return engine.measure(split, 0, len(split))["logits"]
     padded = torch.cat([images, images[:1].expand(-len(images) % batch, -1, -1, -1)])  # the engine takes whole batches
     logits = [torch.as_tensor(engine.logits(some)).to("cpu", torch.float32, copy=True)
               for some in normalise(padded).contiguous().split(batch)]

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_lib import InputError
 from cifar_lib.data import Split
-from cifar_lib.engines import infer
-from cifar_lib.engines.base import Engine, PythonEngine, Setup
-from cifar_lib.engines.onnx import OpenVINO
+from cifar_lib.engines import infer, layers
+from cifar_lib.engines.base import Engine, PythonEngine, Setup, reason_of_failure
+from cifar_lib.engines.onnx import ONNXEngine, OpenVINO
 from cifar_lib.engines.pytorch import AOTInductor, TorchScript
+from cifar_lib.timer import IMAGES_WITH_LOGITS
 
 
 class CppEngine(Engine):
@@ -20,10 +22,10 @@ class CppEngine(Engine):
     def prepare(cls, setup: Setup) -> None:
         infer.build()
 
-    def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
-        """What `timer.time_engine` measures, measured by the program itself."""
+    def measure(self, test: Split, warmup: int, logits: int = IMAGES_WITH_LOGITS) -> dict[str, np.ndarray]:
+        """What `timer.time_engine` measures, measured by the program itself; the logits of so many images."""
         setup = self.setup
-        return infer.run(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision, self.words)
+        return infer.run(self.model_file(setup), test, warmup, setup.threads, setup.device, setup.precision, self.words, logits)
 
 
 class CppTwin(CppEngine):
@@ -74,11 +76,45 @@ class OpenVINOCpp(CppTwin, twin=OpenVINO):
     precisions = OpenVINO.precisions
 
 
+class OneDNN(CppEngine):
+    """The layers of the ONNX file, each a primitive of Intel's oneDNN: what its kernels take with nothing above them."""
+
+    name = "onednn-cpp"
+    settings = ("channels last but in float32",)
+    library = "onednn"
+    file = ONNXEngine.file
+    precisions = ("float32", "bfloat16", "int8")
+    devices = ONNXEngine.devices
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        if not infer.onednn():
+            raise InputError("onednn-cpp needs oneDNN and its headers: install libdnnl-dev (Debian, Ubuntu) or onednn-cpu-omp "
+                             "(conda-forge).")
+
+    @classmethod
+    def prepare(cls, setup: Setup) -> None:
+        super().prepare(setup)
+        ONNXEngine.prepare(setup)
+        if not cls.model_file(setup).exists():
+            with reason_of_failure("the layers of the ONNX file cannot be told"):
+                layers.write(ONNXEngine.model_file(setup), cls.model_file(setup))
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return setup.prepared / f"{ONNXEngine.model_file(setup).stem}.layers"
+
+    @classmethod
+    def version(cls) -> str:
+        return infer.onednn_version()
+
+
 class TorchScriptPlain(CppEngine):
     """The original's own way: the exported program as libtorch loads it, and one image to warm up."""
 
     name = "torchscript-plain"
     settings = ("as loaded, contiguous, one image to warm up",)
 
-    def measure(self, test: Split, warmup: int) -> dict[str, np.ndarray]:
-        return super().measure(test, warmup=1)
+    def measure(self, test: Split, warmup: int, logits: int = IMAGES_WITH_LOGITS) -> dict[str, np.ndarray]:
+        return super().measure(test, 1, logits)

@@ -37,17 +37,17 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    # Okabe and Ito's palette (brown for its yellow, too light for lines) and two of Tol's, told apart by the colour-blind, too
+    # Okabe and Ito's palette (brown for its yellow, too light for lines), then three of Tol's: told apart by the colour-blind
     "axes.prop_cycle": matplotlib.cycler(
         color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B6F47", "#882255",
-               "#332288"]),
+               "#332288", "#999933"]),
     "svg.fonttype": "path",
     "svg.hashsalt": "cifar_lib",
 }
 
 # The engines in the order of their colors; a test holds that all are named.
 ENGINES = ["eager", "torchscript", "torchscript-cpp", "torchscript-plain", "compile", "aotinductor", "aotinductor-cpp",
-           "onnxruntime", "openvino", "openvino-cpp", "eager-cudagraph", "torchscript-cudagraph"]
+           "onnxruntime", "openvino", "openvino-cpp", "onednn-cpp", "eager-cudagraph", "torchscript-cudagraph"]
 
 
 @dataclass(frozen=True)

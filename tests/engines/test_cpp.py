@@ -13,7 +13,7 @@ from conftest import Refused
 from helpers import export_all, tiny_network
 
 from cifar_lib import data, model, records
-from cifar_lib.engines import base, infer
+from cifar_lib.engines import base, infer, layers
 
 IMAGES = 30
 
@@ -70,8 +70,13 @@ def test_its_logits_are_the_networks(exported: Path, test_split: data.Split) -> 
     assert np.abs(logits - reference_logits).max() <= 1e-5 * np.abs(reference_logits).max()
 
 
-def test_it_prints_accuracy_and_time_as_the_originals_did(program: Path, exported: Path, images_file: Path) -> None:
-    command = [program, "--model", exported / "model.pt", "--data", images_file, "--images", str(IMAGES)]
+@pytest.mark.parametrize("name", ["model.pt", "model.onnx", "model.layers"])
+def test_it_prints_accuracy_and_time_as_the_originals_did(name: str, program: Path, exported: Path, images_file: Path) -> None:
+    if name == "model.layers":
+        if not infer.onednn():
+            pytest.skip("needs oneDNN: apt-get install libdnnl-dev")
+        layers.write(exported / "model.onnx", exported / name)
+    command = [program, "--model", exported / name, "--data", images_file, "--images", str(IMAGES)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert printed[0] == "accuracy: 100%"
     assert printed[1].startswith("time: ") and printed[1].endswith(" µs per image")
@@ -123,6 +128,26 @@ def test_bad_arguments_are_refused(
     process = subprocess.run([program, *(word for pair in arguments.items() for word in pair)], capture_output=True, text=True)
     assert process.returncode == 1 and process.stdout == ""
     assert words in process.stderr.splitlines()[0]
+
+
+@pytest.mark.skipif(not infer.onednn(), reason="needs oneDNN: apt-get install libdnnl-dev")
+@pytest.mark.parametrize(("content", "precision", "words"), [
+    (b"no arrays", "float32", "cannot be loaded"),
+    ({"weight0": torch.ones(2, 3, 3, 3)}, "float32", "it has no bias0."),
+    ({"weight0": torch.ones(2, 3, 3, 3)}, "int8", "it has no input_scale."),
+    ({"input_scale": torch.ones(1)}, "bfloat16", "its weights are in 8 bits."),
+    ({}, "float16", "--precision must be float32, bfloat16 or int8, not float16."),
+])
+def test_layers_of_something_else_are_refused(
+    program: Path, images_file: Path, tmp_path: Path, content: bytes | dict, precision: str, words: str
+) -> None:
+    path = tmp_path / "model.layers"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    process = subprocess.run([program, "--model", path, "--data", images_file, "--images", "1", "--precision", precision],
+                             capture_output=True, text=True)
+    assert process.returncode == 1 and process.stdout == ""
+    line, = process.stderr.splitlines()
+    assert line.startswith(f"{path} cannot be loaded as a network: ") and words in line
 
 
 def test_without_a_compiler_it_is_refused(

@@ -88,7 +88,7 @@ def test_an_engine_gives_the_networks_classes(
     try:
         predicted = classes_of(name, Setup(exported, prepared, precision, device), images)
     except InputError as error:
-        assert name == "openvino" and "only where the processor does" in str(error)
+        assert (name == "openvino" and "only where the processor does" in str(error)) or "needs oneDNN" in str(error)
         pytest.skip(str(error))
     if precision == "float32":
         assert predicted == expected
@@ -197,6 +197,14 @@ def test_a_network_in_8_bits_is_nearly_the_same(
         reference_logits = reference.logits(image)
         errors.append(np.abs(quantised.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
     assert 0 < np.median(errors) < 0.1
+
+
+@pytest.mark.skipif(not infer.onednn(), reason="needs oneDNN: apt-get install libdnnl-dev")
+def test_onednn_computes_in_the_8_bits_of_onnxruntime(exported: Path, tmp_path: Path) -> None:
+    images, setup = squares(200, seed=0), Setup(exported, tmp_path, "int8")
+    expected, logits = predict("onnxruntime", setup, images), predict("onednn-cpp", setup, images)
+    exact = predict("onednn-cpp", Setup(exported, tmp_path), images)
+    assert 0 < np.abs(logits - expected).mean() < 0.2 * np.abs(exact - expected).mean()
 
 
 def test_a_library_may_come_in_a_package_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:

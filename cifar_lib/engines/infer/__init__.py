@@ -6,6 +6,7 @@
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,13 @@ import torch
 
 from cifar_lib import ROOT, InputError, own_sentence, records
 from cifar_lib.data import Split
+from cifar_lib.timer import IMAGES_WITH_LOGITS
 
 SOURCES = Path(__file__).parent
-FILES = ("CMakeLists.txt", "infer.cpp", "openvino.cpp", "openvino.hpp")
+FILES = ("CMakeLists.txt", "infer.cpp", "npy.hpp", "onednn.cpp", "onednn.hpp", "openvino.cpp", "openvino.hpp")
+# Where oneDNN may be installed, by a system's packages or conda's
+PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
+VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"
 COMPILERS = ("c++", "g++", "clang++")
 SETTINGS = {"frozen", "optimize_for_inference", "channels-last"}  # what the program can set
 
@@ -31,8 +36,11 @@ def build() -> Path:
     libraries = {"TORCH": Path(torch.__file__).parent}
     if openvino := importlib.util.find_spec("openvino"):
         libraries["OPENVINO"] = Path(openvino.origin).parent
-    parts = [*libraries.values(), *(metadata.version(name.lower()) for name in libraries),
-             *((SOURCES / name).read_text(encoding="utf-8") for name in FILES)]
+    versions = [metadata.version(name.lower()) for name in libraries]
+    if prefix := onednn():
+        libraries["ONEDNN"] = prefix
+        versions.append((prefix / VERSION_HEADER).read_text(encoding="utf-8"))
+    parts = [*libraries.values(), *versions, *((SOURCES / name).read_text(encoding="utf-8") for name in FILES)]
     key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
     program = ROOT / "build" / f"infer-{key}"
     if program.is_file():
@@ -48,20 +56,34 @@ def build() -> Path:
     return program
 
 
+def onednn() -> Path | None:
+    """Where oneDNN and its headers are installed; None where they are not."""
+    return next((prefix for prefix in PREFIXES if (prefix / VERSION_HEADER).is_file()), None)
+
+
+def onednn_version() -> str:
+    """The version of the oneDNN that is installed; nothing where none is."""
+    if not onednn():
+        return ""
+    header = (onednn() / VERSION_HEADER).read_text(encoding="utf-8")
+    return ".".join(re.search(rf"DNNL_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
+
+
 def run(
     model_file: Path, test: Split, warmup: int = 0, threads: int = 0, device: str = "cpu", precision: str = "float32",
-    settings: Iterable[str] = (),
+    settings: Iterable[str] = (), logits: int = IMAGES_WITH_LOGITS,
 ) -> dict[str, np.ndarray]:
     """Classify the images of `test` one at a time with the program, which takes those of `settings` that it knows.
 
-    Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10 of the first
+    Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10, of so many
     images), `load_ns`, `involuntary_switches` and `others_share`. Raises InputError with the program's own sentence.
     """
     with tempfile.TemporaryDirectory() as folder:
         images, out = Path(folder) / "images.bin", Path(folder) / "out"
         np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
         _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
-             "--device", device, "--precision", precision, "--settings", ",".join(SETTINGS & set(settings)), "--out", out)
+             "--device", device, "--precision", precision, "--settings", ",".join(SETTINGS & set(settings)), "--logits", logits,
+              "--out", out)
         arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
     single = {name: arrays[name][0] for name in ("load_ns", "involuntary_switches", "others_share")}
     return {**arrays, "logits": arrays["logits"].reshape(-1, 10), **single}

@@ -29,28 +29,32 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/script.h>
 
+#include "npy.hpp"
+#include "onednn.hpp"
 #include "openvino.hpp"
 
 namespace {
 
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
-    "             [--precision float32] [--settings frozen,channels-last] [--out folder]\n"
+    "             [--precision float32] [--settings frozen,channels-last] [--logits 200] [--out folder]\n"
     "\n"
-    "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), or an ONNX file, which OpenVINO runs (.onnx)\n"
+    "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), an ONNX file, which OpenVINO runs (.onnx), or\n"
+    "             the layers of one, which oneDNN runs (.layers)\n"
     "--data       CIFAR-10's binary format: one byte of label and 3,072 of pixels an image\n"
     "--warmup     images classified before timing starts\n"
     "--threads    CPU threads (0 leaves the library's default)\n"
     "--device     cpu or cuda\n"
-    "--precision  float32, float16 or bfloat16 (a package has its own; an ONNX file may be int8)\n"
+    "--precision  float32, float16 or bfloat16 (a package has its own; an ONNX file and layers may be int8)\n"
     "--settings   any of frozen, optimize_for_inference and channels-last, with commas between them\n"
-    "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy (of the first\n"
-    "             images), load_ns.npy, involuntary_switches.npy and others_share.npy (the share of the machine's processor\n"
-    "             time that others used while images were timed)\n";
+    "--logits     how many images' scores are written, too\n"
+    "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy, load_ns.npy,\n"
+    "             involuntary_switches.npy and others_share.npy (the share of the machine's processor time that others used\n"
+    "             while images were timed)\n";
 constexpr int64_t kPixels = 3 * 32 * 32;
-constexpr int64_t kImagesWithLogits = 200;
 
 using Clock = std::chrono::steady_clock;
 using Settings = std::map<std::string, std::string>;
@@ -61,7 +65,8 @@ int64_t nanoseconds_since(Clock::time_point start) {
 
 Settings read_settings(int count, char** words) {
     Settings settings{{"model", ""}, {"data", ""},       {"images", "10000"},      {"warmup", "0"}, {"threads", "0"},
-                      {"out", ""},   {"device", "cpu"}, {"precision", "float32"},  {"settings", "frozen,channels-last"}};
+                      {"out", ""},   {"device", "cpu"}, {"precision", "float32"},  {"settings", "frozen,channels-last"},
+                      {"logits", "200"}};
     for (int i = 1; i < count; i += 2) {
         const std::string word = words[i];
         if (word == "--help") {
@@ -131,17 +136,28 @@ bool ends_with(const std::string& text, const std::string& end) {
     return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+// The layers that Python wrote with torch.save, on oneDNN's primitives.
+Network load_layers(const std::string& path, const std::string& precision) {
+    std::ifstream file(path, std::ios::binary);
+    const std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    Arrays arrays;
+    for (const auto& entry : torch::jit::pickle_load(bytes).toGenericDict()) {
+        const auto array = entry.value().toTensor().to(torch::kFloat32).contiguous();
+        arrays[entry.key().toStringRef()] = {array.sizes().vec(), {array.data_ptr<float>(), array.data_ptr<float>() + array.numel()}};
+    }
+    const auto scores = torch::empty({1, 10});
+    return [classifier = make_with_onednn(arrays, precision), scores](const torch::Tensor& image) {
+        classifier(image.data_ptr<float>(), scores.data_ptr<float>());
+        return scores;
+    };
+}
+
 Network load(const std::string& path, torch::Device device, const std::string& precision, int threads,
              const std::set<std::string>& settings) {
     if (!std::filesystem::is_regular_file(path)) throw std::invalid_argument("there is no model at " + path + ".");
-    if (ends_with(path, ".onnx")) {
-        try {
-            return load_with_openvino(path, precision, threads);
-        } catch (const std::exception& error) {
-            throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what());
-        }
-    }
     try {
+        if (ends_with(path, ".onnx")) return load_with_openvino(path, precision, threads);
+        if (ends_with(path, ".layers")) return load_layers(path, precision);
         if (ends_with(path, ".pt2")) {
             auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
             return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
@@ -158,22 +174,9 @@ Network load(const std::string& path, torch::Device device, const std::string& p
         return [network](const torch::Tensor& image) { return network->forward({image}).toTensor(); };
     } catch (const c10::Error& error) {
         throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what_without_backtrace());
+    } catch (const std::exception& error) {
+        throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what());
     }
-}
-
-// NumPy's own format, so that Python reads the numbers as they are (numpy.lib.format, version 1.0).
-template <typename Number>
-void save(const std::filesystem::path& path, const std::string& type, const std::vector<Number>& values) {
-    std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(values.size()) + ",), }";
-    header.resize((10 + header.size() + 64) / 64 * 64 - 11, ' ');
-    header += '\n';
-    const char start[] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xff),
-                          static_cast<char>(header.size() >> 8)};
-    std::ofstream file(path, std::ios::binary);
-    file.write(start, sizeof start);
-    file << header;
-    file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(Number)));
-    if (!file.flush()) throw std::runtime_error(path.string() + " cannot be written.");
 }
 
 int64_t involuntary_switches() {
@@ -213,8 +216,8 @@ struct ProcessorTime {
 void run(const Settings& settings) {
     const c10::InferenceMode no_gradients;
     const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
-    const bool onnx = ends_with(settings.at("model"), ".onnx");
-    const auto precision = onnx ? torch::kFloat32 : dtype(settings.at("precision"));  // of what the network is given
+    const bool converts = ends_with(settings.at("model"), ".onnx") || ends_with(settings.at("model"), ".layers");
+    const auto precision = converts ? torch::kFloat32 : dtype(settings.at("precision"));  // of what the network is given
     const auto threads = static_cast<int>(number(settings, "threads", 0));
     if (threads) at::set_num_threads(threads);
     if (settings.at("device") != "cpu" && settings.at("device") != "cuda")
@@ -223,7 +226,8 @@ void run(const Settings& settings) {
     at::globalContext().setAllowTF32CuDNN(false);  // float32 means float32
     at::globalContext().setBenchmarkCuDNN(true);
     const auto wanted = words(settings.at("settings"));
-    const auto layout = wanted.count("channels-last") ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
+    const bool last = wanted.count("channels-last") && !converts;
+    const auto layout = last ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
     const auto test = read_images(settings.at("data"), count);
 
     const auto started = Clock::now();
@@ -261,7 +265,7 @@ void run(const Settings& settings) {
               << "time: " << mean_ns / 1e3 << " µs per image\n";
     if (const std::filesystem::path out = settings.at("out"); !out.empty()) {
         std::vector<float> scores;
-        for (int64_t i = 0; i < std::min(count, kImagesWithLogits); ++i) {
+        for (int64_t i = 0; i < std::min(count, number(settings, "logits", 0)); ++i) {
             const auto ten = logits(test.images[i]).to(torch::kCPU, torch::kFloat32).contiguous();
             scores.insert(scores.end(), ten.data_ptr<float>(), ten.data_ptr<float>() + ten.numel());
         }
