@@ -59,6 +59,9 @@ def clone(folder: Path) -> Path:
             shutil.copytree(source, target, ignore=OMITTED, copy_function=_link_or_copy)
         else:
             shutil.copy(source, target)
+    for program in (ROOT / "build").glob("infer-*"):  # where it is built, it need not be built again
+        (folder / "build").mkdir(exist_ok=True)
+        shutil.copy(program, folder / "build")
     return folder
 
 

@@ -152,7 +152,7 @@ def test_verdicts_take_hardly_longer_than_importing_what_computes_them() -> None
 
 # ---- where a library is missing
 
-OPTIONAL = ["onnxruntime", "openvino", "onnx", "mlperf_loadgen"]
+OPTIONAL = ["onnxruntime", "openvino", "onnx", "torchao", "mlperf_loadgen"]
 WITHOUT_THEM = f"import sys\nsys.modules.update(dict.fromkeys({OPTIONAL}))\n"  # None: an import of it fails
 
 

@@ -37,6 +37,7 @@ class CppTwin(CppEngine):
         super().__init_subclass__()
         cls.twin, cls.tuned_as = twin, twin.name
         cls.settings, cls.library, cls.file, cls.devices = twin.settings, twin.library, twin.file, twin.devices
+        cls.precisions = tuple(precision for precision in twin.precisions if precision != "tf32")  # the program never allows it
 
     @classmethod
     def check(cls, setup: Setup) -> None:
@@ -73,7 +74,6 @@ class OpenVINOCpp(CppTwin, twin=OpenVINO):
     """The ONNX file by OpenVINO."""
 
     name = "openvino-cpp"
-    precisions = OpenVINO.precisions
 
 
 class OneDNN(CppEngine):

@@ -8,13 +8,16 @@ activations behind the convolution stands for, those of the sum where a shortcut
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 
 from cifar_lib import InputError, records
+from cifar_lib.engines.base import import_library
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 
 def write(model: Path, path: Path) -> None:
@@ -41,16 +44,17 @@ class _Graph:
     """What the nodes of an ONNX file are made of; in 8 bits, arrays and activations are behind nodes that give their scale."""
 
     def __init__(self, path: Path) -> None:
+        onnx = import_library("onnx")
         graph = onnx.load(path).graph
         self.nodes = graph.node
-        self.arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+        self.arrays = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
         self.maker = {name: node for node in self.nodes for name in node.output}
         self.users: dict[str, list] = {}
         for node in self.nodes:
             for name in node.input:
                 self.users.setdefault(name, []).append(node)
 
-    def nodes_of(self, kind: str) -> list[onnx.NodeProto]:
+    def nodes_of(self, kind: str) -> list["NodeProto"]:
         return [node for node in self.nodes if node.op_type == kind]
 
     def stored(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -64,7 +68,7 @@ class _Graph:
         """The scale of the activations of that name."""
         return self.arrays[self.maker[name].input[1]]
 
-    def step_behind(self, node: onnx.NodeProto) -> np.ndarray:
+    def step_behind(self, node: "NodeProto") -> np.ndarray:
         """The scale of the activations behind a node, of their sum where a shortcut is added. Raises InputError."""
         quantise, = self.users[node.output[0]]
         if self.arrays[quantise.input[2]] != 0:

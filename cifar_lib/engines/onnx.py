@@ -6,10 +6,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from cifar_lib import InputError, data
+from cifar_lib import InputError
 from cifar_lib.engines import export, quantise
-from cifar_lib.engines.base import CPU_FEATURES, PythonEngine, Setup, import_library, reason_of_failure
-from cifar_lib.records.environment import cpu_features
+from cifar_lib.engines.base import PythonEngine, Setup, import_library, reason_of_failure
 
 
 class ONNXEngine(PythonEngine):
@@ -27,10 +26,8 @@ class ONNXEngine(PythonEngine):
     def prepare(cls, setup: Setup) -> None:
         export.make_missing(setup.exported, cls.file)
         if setup.precision == "int8" and not cls.model_file(setup).exists():
-            images = data.load("train").first(quantise.CALIBRATION_IMAGES).images
             with reason_of_failure("ONNX Runtime cannot quantise the network"):
-                vnni = not CPU_FEATURES["int8"].isdisjoint(cpu_features())
-                quantise.int8(setup.exported / cls.file, images, cls.model_file(setup), vnni)
+                quantise.by_onnxruntime(setup.exported / cls.file, cls.model_file(setup))
 
 
 class ONNXRuntime(ONNXEngine):

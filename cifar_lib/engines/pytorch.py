@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from cifar_lib.engines import export
+from cifar_lib import InputError
+from cifar_lib.engines import export, quantise
 from cifar_lib.engines.base import PRECISIONS, PythonEngine, Setup, load_exported_program, load_torchscript, reason_of_failure
 from cifar_lib.model import load_exported
 
@@ -17,7 +18,7 @@ class PyTorchEngine(PythonEngine):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.dtype = PRECISIONS[setup.precision]
+        self.dtype = _dtype_of_images(setup.precision)
         self.layout = torch.channels_last if "channels-last" in self.words else torch.contiguous_format
         if setup.threads:
             torch.set_num_threads(setup.threads)
@@ -145,11 +146,18 @@ class Compiled(PyTorchEngine):
 
 
 class AOTInductor(PyTorchEngine):
-    """The exported program (model.pt2), compiled ahead of time for this machine."""
+    """The exported program (model.pt2), compiled ahead of time for this machine; in 8 bits on a CPU only."""
 
     name = "aotinductor"
     settings = ("frozen, static shapes, channels-last",)
     file = "model.pt2"
+    precisions = (*PyTorchEngine.precisions, "int8")
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        if (setup.precision, setup.device) == ("int8", "cuda"):
+            raise InputError(f"{cls.name} is set up for int8 on a CPU only.")
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
@@ -161,11 +169,13 @@ class AOTInductor(PyTorchEngine):
         if cls.model_file(setup).exists():
             return
         export.make_missing(setup.exported, cls.file)
-        dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
+        dtype, channels_last = _dtype_of_images(setup.precision), torch.channels_last
         network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
         example = torch.zeros(setup.batch, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
         with torch.no_grad(), reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
+            if setup.precision == "int8":
+                program = quantise.by_torchao(program.module(), example)
             with TemporaryDirectory(dir=setup.prepared) as scratch:
                 package = torch._inductor.aoti_compile_and_package(
                     program, package_path=f"{scratch}/model.pt2",
@@ -174,3 +184,8 @@ class AOTInductor(PyTorchEngine):
 
     def load(self) -> torch.nn.Module:
         return torch._inductor.aoti_load_package(str(self.model_file(self.setup)))
+
+
+def _dtype_of_images(precision: str) -> torch.dtype:
+    """What a network of that precision takes: in 8 bits it converts float32 itself."""
+    return torch.float32 if precision == "int8" else PRECISIONS[precision]

@@ -1,5 +1,6 @@
 """Every engine, in every precision, gives the network's classes, and bad model files are refused."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,7 @@ from onnx import numpy_helper
 
 from cifar_lib import InputError, data
 from cifar_lib.data import Split, normalise
-from cifar_lib.engines import ENGINES, infer, predict
-from cifar_lib.engines import onnx as onnx_engines
+from cifar_lib.engines import ENGINES, infer, predict, quantise
 from cifar_lib.engines.base import PRECISIONS, Setup, load_torchscript, native_support
 from cifar_lib.engines.cpp import CppEngine
 from cifar_lib.engines.pytorch import Eager
@@ -71,7 +71,7 @@ def classes_of(name: str, setup: Setup, images: list[torch.Tensor]) -> list[int]
 COMBINATIONS = [
     pytest.param(name, precision, device, id=f"{name}, {precision}, {device}")
     for name, engine in ENGINES.items() for precision in engine.precisions for device in DEVICES
-    if device in engine.devices and (precision, device) != ("tf32", "cpu")
+    if device in engine.devices and (precision, device) not in {("tf32", "cpu"), ("int8", "cuda")}
 ]
 
 
@@ -185,7 +185,7 @@ def test_a_network_in_8_bits_is_nearly_the_same(
     features: list[str], largest_weight: int, exported: Path, tmp_path: Path, images: list[torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(onnx_engines, "cpu_features", lambda: features)
+    monkeypatch.setattr(quantise, "cpu_features", lambda: features)
     setup = Setup(exported, tmp_path, "int8")
     ENGINES["onnxruntime"].prepare(setup)
     weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model-int8.onnx").graph.initializer]
@@ -197,6 +197,15 @@ def test_a_network_in_8_bits_is_nearly_the_same(
         reference_logits = reference.logits(image)
         errors.append(np.abs(quantised.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
     assert 0 < np.median(errors) < 0.1
+
+
+def test_without_torchao_8_bits_of_pytorch_are_refused(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    with refused("aotinductor", "torchao cannot be imported", "pip install torchao"):
+        ENGINES["aotinductor"].prepare(Setup(exported, tmp_path, "int8"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not infer.onednn(), reason="needs oneDNN: apt-get install libdnnl-dev")

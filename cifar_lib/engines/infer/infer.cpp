@@ -48,7 +48,7 @@ constexpr auto kUsage =
     "--warmup     images classified before timing starts\n"
     "--threads    CPU threads (0 leaves the library's default)\n"
     "--device     cpu or cuda\n"
-    "--precision  float32, float16 or bfloat16 (a package has its own; an ONNX file and layers may be int8)\n"
+    "--precision  float32, float16 or bfloat16 (a package has its own), or int8, where the file is in 8 bits\n"
     "--settings   any of frozen, optimize_for_inference and channels-last, with commas between them\n"
     "--logits     how many images' scores are written, too\n"
     "--out        folder for ns.npy and warmup_ns.npy (each image's time in ns), classes.npy, logits.npy, load_ns.npy,\n"
@@ -216,7 +216,9 @@ struct ProcessorTime {
 void run(const Settings& settings) {
     const c10::InferenceMode no_gradients;
     const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
-    const bool converts = ends_with(settings.at("model"), ".onnx") || ends_with(settings.at("model"), ".layers");
+    const auto& model = settings.at("model");
+    const bool contiguous = ends_with(model, ".onnx") || ends_with(model, ".layers");
+    const bool converts = contiguous || (ends_with(model, ".pt2") && settings.at("precision") == "int8");
     const auto precision = converts ? torch::kFloat32 : dtype(settings.at("precision"));  // of what the network is given
     const auto threads = static_cast<int>(number(settings, "threads", 0));
     if (threads) at::set_num_threads(threads);
@@ -226,12 +228,12 @@ void run(const Settings& settings) {
     at::globalContext().setAllowTF32CuDNN(false);  // float32 means float32
     at::globalContext().setBenchmarkCuDNN(true);
     const auto wanted = words(settings.at("settings"));
-    const bool last = wanted.count("channels-last") && !converts;
+    const bool last = wanted.count("channels-last") && !contiguous;
     const auto layout = last ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
     const auto test = read_images(settings.at("data"), count);
 
     const auto started = Clock::now();
-    const auto network = load(settings.at("model"), device, settings.at("precision"), threads, wanted);
+    const auto network = load(model, device, settings.at("precision"), threads, wanted);
     const int64_t load_ns = nanoseconds_since(started);
 
     const auto logits = [&](const torch::Tensor& image) {
