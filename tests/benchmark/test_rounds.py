@@ -155,7 +155,7 @@ def test_an_engine_without_its_library_is_a_row_with_the_reason(
 ) -> None:
     monkeypatch.setattr(ENGINES["torchscript"], "library", "no_such_library")
     rows, _ = latency.measure([EAGER, TORCHSCRIPT], 2, tmp_path)
-    assert rows[0]["version"] == torch.__version__ and len(rows[0]["runs"]) == 2
+    assert torch.__version__.startswith(rows[0]["version"]) and len(rows[0]["runs"]) == 2
     assert "no_such_library cannot be imported" in rows[1]["reason"]
     assert TORCHSCRIPT not in measured_jobs
 
