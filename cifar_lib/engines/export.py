@@ -21,7 +21,7 @@ EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write do
 def torchscript(network: torch.nn.Module, path: Path) -> None:
     """Write what `torch.jit.load` reads: float32 images N×3×32×32 in, logits N×10 out, as in all of these files."""
     whole = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
         torch.jit.save(torch.jit.trace(network, EXAMPLE), whole)
     with zipfile.ZipFile(whole) as read, records.replacing(path) as scratch, zipfile.ZipFile(scratch, "w") as written:
         for entry in read.infolist():
