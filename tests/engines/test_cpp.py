@@ -165,7 +165,8 @@ def test_a_source_that_does_not_compile_is_refused_and_leaves_nothing(
 ) -> None:
     sources = tmp_path / "sources"
     shutil.copytree(infer.SOURCES, sources)
-    (sources / "infer.cpp").write_text("int main() { return nonsense; }")
+    for name in ("infer.cpp", "onednn.cpp", "openvino.cpp"):
+        (sources / name).write_text("int main() { return nonsense; }")
     monkeypatch.setattr(infer, "ROOT", tmp_path)
     monkeypatch.setattr(infer, "SOURCES", sources)
     with refused("nonsense"):
