@@ -1,6 +1,7 @@
 """What 5_faster says: the frontier of accuracy and latency, its winner, and what the winner's time is made of."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -74,8 +75,9 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
             middle, kind = row["test_accuracy"], row["network"] == frontier.ORIGINAL
             axis.errorbar([row["us"]], [middle], yerr=[[middle - low], [high - middle]], fmt=MARKS[row["precision"]], capsize=2,
                           color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
-        for row in kept:
-            axis.annotate(frontier.name(row), (row["us"], row["test_accuracy"]), (5, -11), textcoords="offset points",
+        for row, height in zip(kept, cycle([-11, -24])):  # in turns, or neighbours cover each other
+            label = ", ".join(filter(None, [row["network"], row["engine"], row["precision"]]))
+            axis.annotate(label, (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
                           fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
         ends = [row["us"] for row in rows]
         axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
