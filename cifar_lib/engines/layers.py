@@ -29,11 +29,11 @@ def write(model: Path, path: Path) -> None:
         bias, bias_scale = graph.stored(convolution.input[2])
         arrays[f"bias{number}"] = bias if bias_scale is None else bias * bias_scale
         if weight_scale is not None:
-            input_scale = graph.step(convolution.input[0])
+            input_scale = graph.scale(convolution.input[0])
             if number == 0:
                 arrays["input_scale"] = input_scale
             arrays[f"product_scale{number}"] = input_scale * weight_scale
-            arrays[f"output_scale{number}"] = graph.step_behind(convolution)
+            arrays[f"output_scale{number}"] = graph.scale_behind(convolution)
     linear, factor = graph.nodes_of("Gemm")[0], graph.nodes_of("Mul")[0]
     arrays["linear"] = graph.stored(linear.input[1])[0] * graph.stored(factor.input[1])[0]
     with records.replacing(path) as scratch:
@@ -64,15 +64,15 @@ class _Graph:
         node = self.maker[name]
         return self.arrays[node.input[0]], self.arrays[node.input[1]]
 
-    def step(self, name: str) -> np.ndarray:
+    def scale(self, name: str) -> np.ndarray:
         """The scale of the activations of that name."""
         return self.arrays[self.maker[name].input[1]]
 
-    def step_behind(self, node: "NodeProto") -> np.ndarray:
+    def scale_behind(self, node: "NodeProto") -> np.ndarray:
         """The scale of the activations behind a node, of their sum where a shortcut is added. Raises InputError."""
         quantise, = self.users[node.output[0]]
         if self.arrays[quantise.input[2]] != 0:
             raise InputError("activations behind a ReLU are expected to have zero as their least value in 8 bits.")
         dequantised = self.users[quantise.output[0]][0].output[0]
         added = [user for user in self.users[dequantised] if user.op_type == "Add" and user.input[1] == dequantised]
-        return self.step_behind(added[0]) if added else self.arrays[quantise.input[1]]
+        return self.scale_behind(added[0]) if added else self.arrays[quantise.input[1]]

@@ -26,8 +26,9 @@ class ONNXEngine(PythonEngine):
     def prepare(cls, setup: Setup) -> None:
         export.make_missing(setup.exported, cls.file)
         if setup.precision == "int8" and not cls.model_file(setup).exists():
+            images = quantise.calibration_images()
             with reason_of_failure("ONNX Runtime cannot quantise the network"):
-                quantise.by_onnxruntime(setup.exported / cls.file, cls.model_file(setup))
+                quantise.by_onnxruntime(setup.exported / cls.file, images, cls.model_file(setup))
 
 
 class ONNXRuntime(ONNXEngine):

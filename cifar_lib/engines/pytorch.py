@@ -172,10 +172,11 @@ class AOTInductor(PyTorchEngine):
         dtype, channels_last = _dtype_of_images(setup.precision), torch.channels_last
         network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
         example = torch.zeros(setup.batch, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
+        images = quantise.calibration_images() if setup.precision == "int8" else None
         with torch.no_grad(), reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
-            if setup.precision == "int8":
-                program = quantise.by_torchao(program.module(), example)
+            if images is not None:
+                program = quantise.by_torchao(program.module(), images, example)
             with TemporaryDirectory(dir=setup.prepared) as scratch:
                 package = torch._inductor.aoti_compile_and_package(
                     program, package_path=f"{scratch}/model.pt2",

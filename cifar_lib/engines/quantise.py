@@ -22,13 +22,16 @@ QUANTISED = ["Conv", "Relu", "Add", "MaxPool"]  # all but the last layer: a thou
 LARGEST = 99.999  # % of the activations are within the range that 8 bits are spread over; the few beyond it are cut
 
 
-def by_onnxruntime(model: Path, path: Path) -> None:
-    """Write the network of `model` (ONNX) to `path`, convolutions in 8 bits, the last layer in float32, as are in and out."""
+def by_onnxruntime(model: Path, images: torch.Tensor, path: Path) -> None:
+    """Write the network of `model` (ONNX) to `path`, convolutions in 8 bits, the last layer in float32, as are in and out.
+
+    `images` are those of `calibration_images`.
+    """
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.left: Iterator[torch.Tensor] = iter(_calibration_images().contiguous().split(1))
+            self.left: Iterator[torch.Tensor] = iter(images.contiguous().split(1))
 
         def get_next(self) -> dict | None:
             image = next(self.left, None)
@@ -42,10 +45,10 @@ def by_onnxruntime(model: Path, path: Path) -> None:
             extra_options={"CalibPercentile": LARGEST})
 
 
-def by_torchao(network: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+def by_torchao(network: torch.nn.Module, images: torch.Tensor, example: torch.Tensor) -> torch.export.ExportedProgram:
     """`network`, a module that `torch.export` made, in 8 bits for TorchInductor: float32 in and out, images like `example`.
 
-    Raises InputError without torchao.
+    `images` are those of `calibration_images`. Raises InputError without torchao.
     """
     with _quiet():
         import_library("torchao")
@@ -67,13 +70,15 @@ def by_torchao(network: torch.nn.Module, example: torch.Tensor) -> torch.export.
                 return model
 
         prepared = quantize_pt2e.prepare_pt2e(network, Quantizer().set_global(settings))
-        for images in _calibration_images().contiguous(memory_format=torch.channels_last).split(len(example)):
-            if len(images) == len(example):
-                prepared(images)
+        batches = -(-len(images) // len(example))
+        repeated = images[torch.arange(batches * len(example)) % len(images)]  # it takes whole batches, however large
+        for batch in repeated.contiguous(memory_format=torch.channels_last).split(len(example)):
+            prepared(batch)
         return torch.export.export(quantize_pt2e.convert_pt2e(prepared), (example,))
 
 
-def _calibration_images() -> torch.Tensor:
+def calibration_images() -> torch.Tensor:
+    """Normalised training images that show how large activations become, float32 N×3×32×32."""
     return data.normalise(data.load("train").first(CALIBRATION_IMAGES).images)
 
 

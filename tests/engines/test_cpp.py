@@ -112,6 +112,7 @@ def without(name: str) -> Callable[[dict], None]:
         ({"--images": "0"}, "--images must be a whole number of at least 1, not 0."),
         ({"--images": "1e3"}, "--images must be a whole number of at least 1, not 1e3."),
         ({"--warmup": "-1"}, "--warmup must be a whole number of at least 0, not -1."),
+        ({"--logits": "-1"}, "--logits must be a whole number of at least 0, not -1."),
         ({"--precision": "int4"}, "--precision must be float32, float16 or bfloat16, not int4."),
         ({"--device": "tpu"}, "--device must be cpu or cuda, not tpu."),
         ({"--colour": "red"}, "unknown argument --colour."),

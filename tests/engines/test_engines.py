@@ -199,6 +199,18 @@ def test_a_network_in_8_bits_is_nearly_the_same(
     assert 0 < np.median(errors) < 0.1
 
 
+@pytest.mark.parametrize("batch", [7, 600])  # the training images are no multiple of the one, and fewer than the other
+def test_torchao_sees_training_images_whatever_the_batch(batch: int) -> None:
+    example = torch.zeros(batch, 3, 32, 32)
+    network = torch.export.export(tiny_network(), (example,)).module()
+    images = normalise(squares(batch, seed=0))
+    with torch.inference_mode():
+        exact = tiny_network()(images)
+    with torch.no_grad():
+        quantised = quantise.by_torchao(network, quantise.calibration_images(), example).module()(images)
+    assert 0 < (quantised - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
 def test_without_torchao_8_bits_of_pytorch_are_refused(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:

@@ -216,6 +216,7 @@ struct ProcessorTime {
 void run(const Settings& settings) {
     const c10::InferenceMode no_gradients;
     const int64_t count = number(settings, "images", 1), warmup = number(settings, "warmup", 0);
+    const int64_t with_logits = std::min(count, number(settings, "logits", 0));
     const auto& model = settings.at("model");
     const bool contiguous = ends_with(model, ".onnx") || ends_with(model, ".layers");
     const bool converts = contiguous || (ends_with(model, ".pt2") && settings.at("precision") == "int8");
@@ -267,7 +268,7 @@ void run(const Settings& settings) {
               << "time: " << mean_ns / 1e3 << " µs per image\n";
     if (const std::filesystem::path out = settings.at("out"); !out.empty()) {
         std::vector<float> scores;
-        for (int64_t i = 0; i < std::min(count, number(settings, "logits", 0)); ++i) {
+        for (int64_t i = 0; i < with_logits; ++i) {
             const auto ten = logits(test.images[i]).to(torch::kCPU, torch::kFloat32).contiguous();
             scores.insert(scores.end(), ten.data_ptr<float>(), ten.data_ptr<float>() + ten.numel());
         }
