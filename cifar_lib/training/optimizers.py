@@ -9,8 +9,8 @@ from cifar_lib.model import ResNet9
 from cifar_lib.training.recipes import Recipe
 
 
-def make_optimizers(network: ResNet9, recipe: Recipe) -> list[Optimizer]:
-    """What trains which weights: SGD, and where the recipe says so Muon for the convolutions."""
+def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) -> list[Optimizer]:
+    """What trains which weights: SGD, and where the recipe says so Muon for the convolutions; `bfloat16` is for Muon's products."""
     trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     convolutions = [weight for weight in trained.values() if weight.ndim == 4]
     biases = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("bias")]
@@ -27,7 +27,8 @@ def make_optimizers(network: ResNet9, recipe: Recipe) -> list[Optimizer]:
                                        nesterov=recipe.nesterov)]
     if recipe.muon:
         optimizers.append(Muon([{"params": convolutions, "weights": "convolutions"}], lr=recipe.muon_rate,
-                               ns_steps=recipe.muon_steps))
+                               ns_steps=recipe.muon_steps,
+                               dtype=torch.bfloat16 if bfloat16 else torch.float32))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["highest_lr"] = group["lr"]
@@ -57,9 +58,11 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[torch.Tensor | dict], lr: float, momentum: float = 0.6, nesterov: bool = True, ns_steps: int = 5
+        self, params: Iterable[torch.Tensor | dict], lr: float, momentum: float = 0.6, nesterov: bool = True, ns_steps: int = 5,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps})
+        self.dtype = dtype  # of the iteration; weights and momentum stay as they are
 
     @torch.no_grad()
     def step(self) -> None:
@@ -71,15 +74,16 @@ class Muon(Optimizer):
                 buffer.mul_(group["momentum"]).add_(weight.grad)
                 update = weight.grad + group["momentum"] * buffer if group["nesterov"] else buffer
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
-                weight.sub_(orthogonalise(update.flatten(1), group["ns_steps"]).view_as(weight), alpha=group["lr"])
+                update = orthogonalise(update.flatten(1), group["ns_steps"], self.dtype)
+                weight.sub_(update.view_as(weight), alpha=group["lr"])
 
 
-def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """`matrix` with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton–Schulz iteration.
+def orthogonalise(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """`matrix` with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton–Schulz iteration in `dtype`.
 
     The coefficients are those of Jordan's Muon, chosen to rise fast from 0 rather than to settle at 1.
     """
-    x = matrix / (matrix.norm() + 1e-7)
+    x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(steps):

@@ -47,7 +47,7 @@ RECIPES = {
     "fast": Recipe(
         batch_size=250, learning_rate=0.012, momentum=0.85, nesterov=True, weight_decay=2.5e-4, bias_factor=160.0,
         linear_factor=16.0, decay="linear", muon=True, whitening=True, dirac=True, label_smoothing=0.2,
-        alternating_flip=True, reflect=True, averaging=0.04, muon_rate=0.05, muon_steps=3,
+        alternating_flip=True, reflect=True, averaging=0.04, muon_rate=0.05, muon_steps=3, cutout=12,
     ),
 }
 PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "bias_factor"]

@@ -83,17 +83,22 @@ def test_the_description_names_what_trains_the_convolutions(network: ResNet9) ->
 # ---- Muon
 
 
+@pytest.mark.parametrize(("dtype", "off_diagonal"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (30, 30)])
-def test_orthogonalising_brings_singular_values_near_one_and_keeps_directions(shape: tuple[int, int]) -> None:
+def test_orthogonalising_brings_singular_values_near_one_and_keeps_directions(
+    shape: tuple[int, int], dtype: torch.dtype, off_diagonal: float
+) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    within = u.T @ orthogonalise(matrix) @ v.T
-    values = torch.linalg.svdvals(orthogonalise(matrix))
+    orthogonal = orthogonalise(matrix, dtype=dtype)
+    assert orthogonal.dtype == dtype
+    within = u.T @ orthogonal.float() @ v.T
+    values = torch.linalg.svdvals(orthogonal.float())
     if shape[0] != shape[1]:  # a square random matrix has a singular value near 0, which five iterations do not lift
         assert (values > 0.6).all()
     assert (values < 1.3).all()
-    assert (within - torch.diag(within.diag())).abs().max() < 1e-3
+    assert (within - torch.diag(within.diag())).abs().max() < off_diagonal
 
 
 def test_a_step_of_muon_turns_a_weight_by_its_rate_and_against_the_gradient() -> None:

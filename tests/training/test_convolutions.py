@@ -1,0 +1,51 @@
+"""The convolution whose weights' gradient is one product: as right as PyTorch's own in bfloat16, and the same network."""
+
+import pytest
+import torch
+
+from cifar_lib.model import ResNet9
+from cifar_lib.training.convolutions import ConvByProduct, use_products
+
+
+@pytest.mark.parametrize(("count", "inputs", "outputs", "height", "width"), [(5, 3, 7, 4, 4), (8, 16, 16, 4, 4), (2, 6, 4, 3, 5)])
+def test_gradients_are_as_near_to_float64_as_pytorchs(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    own = ConvByProduct(inputs, outputs, 3, padding=1, bias=False)
+    values = torch.randn(count, inputs, height, width).bfloat16()
+    weight = own.weight.detach().bfloat16()
+    upstream = torch.randn(count, outputs, height, width).bfloat16()
+
+    def gradients(x: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+        x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        torch.nn.functional.conv2d(x, weight, padding=1).backward(upstream.to(x.dtype))
+        return [x.grad.double(), weight.grad.double()]
+
+    exact, pytorchs = gradients(values.double(), weight.double()), gradients(values, weight)
+    x = values.clone().requires_grad_()
+    own(x).backward(upstream)
+    for mine, its, right in zip([x.grad.double(), own.weight.grad.double()], pytorchs, exact, strict=True):
+        assert (mine - right).norm() <= 1.5 * (its - right).norm() + 1e-12
+        assert (mine - right).norm() < 0.01 * right.norm()
+
+
+def test_network_is_the_same_but_for_the_rounding_of_training() -> None:
+    torch.manual_seed(0)
+    network = ResNet9([8, 8, 16, 32])
+    images = torch.randn(16, 3, 32, 32)
+    names, before = list(network.state_dict()), network.eval()(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train()(images).float().square().sum().backward()
+    gradients = {name: weight.grad.clone() for name, weight in network.named_parameters()}
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.reset_running_stats()
+    network.zero_grad()
+    use_products(network)
+    assert list(network.state_dict()) == names
+    assert sum(isinstance(layer, ConvByProduct) for layer in network.modules()) == 2
+    assert torch.equal(network.eval()(images), before)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train()(images).float().square().sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad.dtype == torch.float32
+        assert (weight.grad - gradients[name]).norm() <= 0.05 * gradients[name].norm(), name
