@@ -10,7 +10,7 @@ from cifar_lib.training.recipes import Recipe
 
 
 def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) -> list[Optimizer]:
-    """What trains which weights: SGD, and where the recipe says so Muon for the convolutions; `bfloat16` is for Muon's products."""
+    """What trains which weights: SGD, and where the recipe says so Muon, with its products in bfloat16 or not."""
     trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     convolutions = [weight for weight in trained.values() if weight.ndim == 4]
     biases = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("bias")]
