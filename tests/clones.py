@@ -67,7 +67,7 @@ def clone(folder: Path) -> Path:
 
 def _link_or_copy(source: str, target: str) -> None:
     """What is only ever replaced as a whole, and large, need not be there twice."""
-    if source.endswith((".npy", ".pt")):
+    if source.endswith((".npy", ".npz", ".pt")):
         try:
             os.link(source, target)
             return

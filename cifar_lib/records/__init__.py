@@ -1,4 +1,4 @@
-"""Records: one JSON file a step, written whole at its end, with raw series as .npy files beside it.
+"""Records: one JSON file a step, written whole at its end, with raw series as compressed .npz files beside it.
 
 A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters`, `environment`, `data` and `measurements`;
 `series` names the arrays beside it by file name: raw series, one number per image, and photos that are shown. Every step of
@@ -9,6 +9,7 @@ import json
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -62,9 +63,9 @@ class Step:
         """Write the series, then the record; return the record as it can be read again."""
         files = {}
         for name, values in (series or {}).items():
-            files[name] = f"{name}.npy"
+            files[name] = f"{name}.npz"
             with replacing(self.folder / files[name]) as path, path.open("wb") as file:
-                np.save(file, values)
+                np.savez_compressed(file, values=values)
         record = {
             "schema": SCHEMA,
             "step": self.name,
@@ -115,11 +116,12 @@ def read(folder: Path) -> dict:
 
 
 def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
-    """A raw series of a record. Raises InputError where its file is missing or damaged."""
+    """A raw series of a record; older ones are .npy files. Raises InputError where its file is missing or damaged."""
     path = folder / record["series"][name]
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        content = np.load(path, allow_pickle=False)
+        return content if path.suffix == ".npy" else content["values"]
+    except (OSError, ValueError, EOFError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is missing or damaged: run that step again.") from error
 
 

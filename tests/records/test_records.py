@@ -34,7 +34,7 @@ def folder(home: Path) -> Path:
 def raises(error: Exception) -> Callable[..., None]:
     """A function that does nothing but raise `error`."""
 
-    def fail(*ignored: object) -> None:
+    def fail(*ignored: object, **named: object) -> None:
         raise error
 
     return fail
@@ -85,7 +85,7 @@ def test_series_is_read_as_it_was_written(folder: Path) -> None:
 
 
 def test_nothing_but_record_and_series_is_left(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == ["latency_ns.npy", "record.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["latency_ns.npz", "record.json"]
 
 
 def test_old_record_goes_when_its_step_starts_again(folder: Path) -> None:
@@ -100,7 +100,7 @@ def test_no_record_while_a_step_is_under_way(home: Path) -> None:
 
 def test_nothing_is_left_where_the_disk_is_full(home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     step = Step("train/seed0", "lab", PARAMETERS)
-    monkeypatch.setattr(np, "save", raises(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(np, "savez_compressed", raises(OSError(errno.ENOSPC, "No space left on device")))
     with refused(str(step.folder), "No space left"):
         step.write(MEASUREMENTS, DATA, {"latency_ns": LATENCIES})
     assert list(step.folder.iterdir()) == []
@@ -302,14 +302,28 @@ def test_record_of_another_schema_is_refused(folder: Path, refused: Refused) -> 
 
 
 def test_missing_series_is_refused(folder: Path, refused: Refused) -> None:
-    (folder / "latency_ns.npy").unlink()
-    with refused(str(folder / "latency_ns.npy")):
+    (folder / "latency_ns.npz").unlink()
+    with refused(str(folder / "latency_ns.npz")):
+        records.read_series(folder, records.read(folder), "latency_ns")
+
+
+def test_series_without_its_values_is_refused(folder: Path, refused: Refused) -> None:
+    np.savez(folder / "latency_ns.npz", others=LATENCIES)
+    with refused(str(folder / "latency_ns.npz")):
+        records.read_series(folder, records.read(folder), "latency_ns")
+
+
+def test_series_with_a_changed_byte_is_refused(folder: Path, refused: Refused) -> None:
+    content = bytearray((folder / "latency_ns.npz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (folder / "latency_ns.npz").write_bytes(content)
+    with refused(str(folder / "latency_ns.npz")):
         records.read_series(folder, records.read(folder), "latency_ns")
 
 
 @pytest.mark.parametrize("kept", [0, 5, 60, -1])
 def test_truncated_series_is_refused(folder: Path, refused: Refused, kept: int) -> None:
-    path = folder / "latency_ns.npy"
+    path = folder / "latency_ns.npz"
     path.write_bytes(path.read_bytes()[:kept])
     with refused(str(path)):
         records.read_series(folder, records.read(folder), "latency_ns")
@@ -317,18 +331,24 @@ def test_truncated_series_is_refused(folder: Path, refused: Refused, kept: int) 
 
 @pytest.mark.parametrize("content", [b"no array", b"PK\x03\x04 no archive"])
 def test_series_that_is_no_array_is_refused(folder: Path, refused: Refused, content: bytes) -> None:
-    (folder / "latency_ns.npy").write_bytes(content)
-    with refused(str(folder / "latency_ns.npy")):
+    (folder / "latency_ns.npz").write_bytes(content)
+    with refused(str(folder / "latency_ns.npz")):
         records.read_series(folder, records.read(folder), "latency_ns")
 
 
 def test_series_of_pickled_objects_is_refused(folder: Path, refused: Refused) -> None:
-    np.save(folder / "latency_ns.npy", np.array([{}, None]), allow_pickle=True)
-    with refused(str(folder / "latency_ns.npy")):
+    np.savez(folder / "latency_ns.npz", values=np.array([{}, None]))
+    with refused(str(folder / "latency_ns.npz")):
         records.read_series(folder, records.read(folder), "latency_ns")
 
 
 # ---- older records
+
+
+def test_a_series_of_an_older_record_is_read(folder: Path) -> None:
+    np.save(folder / "latency_ns.npy", LATENCIES)
+    record = records.read(folder) | {"series": {"latency_ns": "latency_ns.npy"}}
+    assert np.array_equal(records.read_series(folder, record, "latency_ns"), LATENCIES)
 
 
 def rewrite(folder: Path, **changed: object) -> None:

@@ -199,11 +199,11 @@ def test_facts_of_a_resumed_training_do_not_claim_its_last_part_for_the_whole(re
 
 
 def test_the_source_of_numbers_is_a_command_that_can_be_pasted_and_links_to_record_and_series(record: Record) -> None:
-    timing = record() | {"parameters": {"run": "lab", "runs": 3}, "series": {"eager-float32": "eager-float32.npy"}}
+    timing = record() | {"parameters": {"run": "lab", "runs": 3}, "series": {"eager-float32": "eager-float32.npz"}}
     parsed = Parsed(page.source("lab/latency/record.json", timing).data)
     assert "papermill notebooks/3_latency.ipynb out.ipynb -y '{\"run\": \"lab\", \"runs\": 3}'" in parsed.texts
     assert parsed.all("href") == ["../../notebooks/3_latency.ipynb", "../lab/latency/record.json",
-                                  "../lab/latency/eager-float32.npy"]
+                                  "../lab/latency/eager-float32.npz"]
 
 
 @pytest.mark.parametrize("step", ["train/seed0", "export", "latency", "half_precision", "ablation"])
