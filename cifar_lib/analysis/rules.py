@@ -138,7 +138,7 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     environment = evidence.record["environment"]
     if not _fits(claim["hardware"], environment):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
-        return not_run(f"other hardware: it takes {wanted}", evidence, ours)
+        return not_run(f"it takes {wanted}", evidence, ours)
     if other := not_of_the_export(claim, row, evidence, by_step):
         return not_run(other, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])

@@ -72,7 +72,8 @@ def main() -> int:
         differing += not same
         print(_paragraph(f"{'  ' if same else '≠ '}{row['verdict']:<15}", claim["claim"]))
         where = EARLIER if {item["when"] for item in row["evidence"]} == {EARLIER} else "here"
-        print(_paragraph("", f"{row['ours']} {where}, {claim['original']} in 2018; {row['reason']}"))
+        when = "claimed" if "by" in claim else "in 2018"
+        print(_paragraph("", f"{row['ours']} {where}, {claim['original']} {when}; {row['reason']}"))
     if differing or kept:
         print(f"{differing + len(kept)} verdicts differ from results/{run}/verdicts.json.", file=sys.stderr)
     return int(bool(differing or kept))

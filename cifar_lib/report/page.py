@@ -3,12 +3,12 @@
 import html
 import json
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from IPython.display import HTML, display
 
+from cifar_lib.analysis.evidence import THIS_RUN
 from cifar_lib.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
@@ -20,31 +20,40 @@ SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency",
 def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
     """Claim, the original's number, ours, the verdict with its reason, and what it rests on; a row for each claim.
 
-    The claims are all the original's, or none is.
+    The claims are all the original's, or none is. One that other hardware is needed for takes a single line.
     """
     heads = ["Claim", "Claimed" if "by" in claims[0] else "Original (2018)", "Here", "Verdict", "Evidence"]
     rows = []
     for claim, verdict in zip(claims, verdicts):
-        kind = verdict["verdict"].replace(" ", "-")
-        cells = [
-            f'<span title="{html.escape(claim["source"])}">{html.escape(claim["claim"])}</span>',
-            html.escape(claim["original"]),
-            html.escape(verdict["ours"]),
-            f'<strong class="verdict {kind}">{verdict["verdict"]}</strong><br><small>{html.escape(verdict["reason"])}</small>',
-            _evidence(claim["step"], verdict["evidence"]),
-        ]
-        labelled = [f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], cells[1:])]
-        rows.append(f'<tr id="{html.escape(claim["id"])}"><td><strong>{cells[0]}</strong></td>{"".join(labelled)}</tr>')
+        words = f'<strong title="{html.escape(claim["source"])}">{html.escape(claim["claim"])}</strong>'
+        judged, reason = _marked(verdict["verdict"]), f"<small>{html.escape(verdict['reason'])}</small>"
+        if verdict["verdict"] == NOT_RUN and claim["hardware"] != "any":
+            cells = f'<td colspan="{len(heads)}">{words} {judged} {reason}</td>'
+        else:
+            others = [html.escape(claim["original"]), html.escape(verdict["ours"]), f"{judged}<br>{reason}",
+                      _evidence(claim["step"], verdict["evidence"])]
+            cells = f"<td>{words}</td>" + "".join(
+                f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], others))
+        rows.append(f'<tr id="{html.escape(claim["id"])}">{cells}</tr>')
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     return HTML(f'<table class="verdicts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>')
 
 
-def summary(verdicts: Sequence[Mapping]) -> HTML:
-    """How many claims got which verdict, in one sentence."""
-    counts = Counter(verdict["verdict"] for verdict in verdicts)
-    counted = ", ".join(f'<strong class="verdict {kind.replace(" ", "-")}">{counts[kind]} {kind}</strong>'
-                     for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN) if counts[kind])
-    return HTML(f"<p>Of {len(verdicts)} claims: {counted}.</p>")
+def summary(claims: Sequence[dict], verdicts: Sequence[Mapping], fastest: str | None) -> HTML:
+    """The result at a glance: the claims with each verdict, linked to their rows, and the sentence on the fastest way.
+
+    Beside what was not reproduced stands what was found.
+    """
+    lines = []
+    for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN):
+        alike = [_link(f"#{claim['id']}", claim["short"])
+                 + (f" ({html.escape(verdict['ours'])})" if kind == NOT_REPRODUCED else "")
+                 for claim, verdict in zip(claims, verdicts) if verdict["verdict"] == kind]
+        if alike:
+            lines.append((_marked(kind, f"{len(alike)} of {len(claims)} {kind}"), "; ".join(alike)))
+    if fastest:
+        lines.append(("<strong>at 94%</strong>", html.escape(fastest)))
+    return HTML(f'<dl class="summary">{"".join(f"<dt>{head}</dt><dd>{text}</dd>" for head, text in lines)}</dl>')
 
 
 def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:
@@ -144,6 +153,11 @@ def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], beside: Sequen
     return HTML(_list(rows))
 
 
+def _marked(verdict: str, text: str | None = None) -> str:
+    """A verdict, or `text` that says it, in its color and with its sign."""
+    return f'<strong class="verdict {verdict.replace(" ", "-")}">{text or verdict}</strong>'
+
+
 def _list(rows: Mapping[str, str]) -> str:
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in rows.items())}</dl>"
 
@@ -153,15 +167,18 @@ def _link(target: str, text: str) -> str:
 
 
 def _evidence(step: str, evidence: Sequence[Mapping]) -> str:
-    """The section to read, and when and on what the records were made, each linked by its date."""
+    """The section to read, and when and on what (but for this run's machine) the records were made, linked by their dates."""
     section = SECTIONS[step]
     lines = [_link(f"#{section}", section.replace("-", " "))]
-    alike: dict[tuple[str, str], list[str]] = {}
+    alike: dict[tuple[str, str], dict[str, list[str]]] = {}
     for item in evidence:
-        target, date = html.escape(f"../{item['record']}"), html.escape(item["made"][:10])
-        alike.setdefault((item["when"], item["hardware"]), []).append(f'<a href="{target}"><time>{date}</time></a>')
-    lines += [f"{html.escape(when)}<br><small>{html.escape(hardware)}, {', '.join(dates)}</small>"
-              for (when, hardware), dates in alike.items()]
+        dates = alike.setdefault((item["when"], item["hardware"]), {})
+        dates.setdefault(item["made"][:10], []).append(f"../{item['record']}")
+    for (when, hardware), dates in alike.items():
+        links = [_link(target, str(number) if number > 1 else date)
+                 for date, targets in dates.items() for number, target in enumerate(targets, 1)]
+        where = [] if when == THIS_RUN else [html.escape(hardware)]
+        lines.append(f"{html.escape(when)}<br><small>{', '.join([*where, *links])}</small>")
     return "<br>".join(lines)
 
 

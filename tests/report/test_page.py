@@ -9,6 +9,7 @@ import pytest
 from records_made import Made
 
 from cifar_lib import ROOT
+from cifar_lib.analysis.evidence import THIS_RUN
 from cifar_lib.report import page
 from cifar_lib.report.style import Picture
 
@@ -46,7 +47,8 @@ class Parsed(HTMLParser):
 
 
 def claim(**changes: str) -> dict:
-    return {"id": "half-precision", "claim": "No gain.", "source": "README", "original": "none", "step": "latency"} | changes
+    return {"id": "half-precision", "claim": "No gain.", "source": "README", "original": "none", "step": "latency",
+            "hardware": "any", "short": "no gain"} | changes
 
 
 def verdict(**changes: object) -> dict:
@@ -54,7 +56,7 @@ def verdict(**changes: object) -> dict:
 
 
 def evidence(**changes: str) -> dict:
-    return {"record": "lab/latency/record.json", "when": "measured in this run", "made": "2026-01-02T03:04:05+00:00",
+    return {"record": "lab/latency/record.json", "when": "recorded earlier", "made": "2026-01-02T03:04:05+00:00",
             "hardware": "a processor"} | changes
 
 
@@ -118,13 +120,45 @@ def test_records_made_on_the_same_hardware_are_told_together() -> None:
                      hardware="a processor" if number < 2 else "another") for number in range(3)]
     parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=made)]).data)
     assert parsed.text.endswith(
-        "measured in this runa processor, 2026-01-02, 2026-01-03measured in this runanother, 2026-01-04")
+        "recorded earliera processor, 2026-01-02, 2026-01-03recorded earlieranother, 2026-01-04")
     assert parsed.all("href")[1:] == [f"../lab/train/seed{number}/record.json" for number in range(3)]
 
 
-def test_the_summary_counts_the_verdicts() -> None:
-    parsed = Parsed(page.summary([verdict(), verdict(verdict="reproduced"), verdict()]).data)
-    assert parsed.text == "Of 3 claims: 1 reproduced, 2 not run."
+def test_this_runs_machine_is_not_named_in_every_row() -> None:
+    parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=[evidence(when=THIS_RUN)])]).data)
+    assert parsed.text.endswith("measured in this run2026-01-02")
+
+
+def test_records_of_one_day_are_told_by_one_date() -> None:
+    made = [evidence(record=f"lab/train/seed{number}/record.json") for number in range(3)]
+    parsed = Parsed(page.verdict_table([claim()], [verdict(evidence=made)]).data)
+    assert parsed.text.endswith("a processor, 2026-01-02, 2, 3")
+    assert parsed.all("href")[1:] == [f"../lab/train/seed{number}/record.json" for number in range(3)]
+
+
+def test_the_summary_names_the_claims_by_verdict_and_the_fastest_way() -> None:
+    claims = [claim(id=name, short=name) for name in ("one", "two", HOSTILE)]
+    verdicts = [verdict(), verdict(verdict="reproduced"), verdict()]
+    parsed = Parsed(page.summary(claims, verdicts, HOSTILE).data)
+    assert parsed.is_harmless()
+    assert parsed.text == f"1 of 3 reproducedtwo2 of 3 not runone; {HOSTILE}at 94%{HOSTILE}"
+    assert parsed.all("href") == ["#two", "#one", f"#{HOSTILE}"]
+    assert "at 94%" not in Parsed(page.summary(claims, verdicts, None).data).text
+
+
+def test_the_summary_says_what_was_found_in_place_of_what_was_claimed() -> None:
+    parsed = Parsed(page.summary([claim()], [verdict(verdict="not reproduced", ours=HOSTILE)], None).data)
+    assert parsed.is_harmless()
+    assert parsed.text == f"1 of 1 not reproducedno gain ({HOSTILE})"
+
+
+def test_a_claim_that_takes_other_hardware_is_a_line() -> None:
+    rows = [claim(), claim(hardware="P100")]
+    for kind, cells in (("not run", 6), ("reproduced", 10)):
+        parsed = Parsed(page.verdict_table(rows, 2 * [verdict(verdict=kind)]).data)
+        assert parsed.tags.count("td") == cells
+        assert parsed.all("colspan") == (["5"] if kind == "not run" else [])
+        assert parsed.all("id") == ["half-precision", "half-precision"]
 
 
 def test_a_row_shows_the_verdict_and_can_be_linked_to() -> None:
