@@ -1,11 +1,16 @@
 """Several networks at once, each exported by a run of its own: every engine and precision of theirs in the same rounds."""
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_lib import records
 from cifar_lib.benchmark import process
 from cifar_lib.benchmark.latency import LatencyJob
+from cifar_lib.engines import ENGINES
+from cifar_lib.engines.base import Setup, prepared_folder
+from cifar_lib.model import sha256
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,22 @@ class NetworkJob(LatencyJob):
 def folder_of(network: str, exported: Path) -> Path:
     """Where the exported files of a network lie: of the run so named, or for "" in `exported`."""
     return records.step_folder(network, "export") if network else exported
+
+
+def setup_of(row: Mapping, exported: Path) -> Setup:
+    """How the engine of a row was set up; the measurement's own exported files lie in `exported`."""
+    folder = folder_of(row.get("network", ""), exported)
+    return Setup(folder, prepared_folder(folder), row["precision"], row["device"], row["threads"], settings=row["settings"])
+
+
+def keep_file(row: Mapping, exported: Path, folder: Path) -> dict:
+    """Copy what the engine of a row loads into `folder`, as `winner` with its ending; return its name, bytes and SHA-256."""
+    for older in folder.glob("winner.*"):
+        older.unlink()
+    loaded = ENGINES[row["engine"]].model_file(setup_of(row, exported))
+    with records.replacing(folder / f"winner{loaded.suffix}") as path:
+        shutil.copyfile(loaded, path)
+    return {"file": f"winner{loaded.suffix}", "bytes": loaded.stat().st_size, "sha256": sha256(loaded)}
 
 
 if __name__ == "__main__":

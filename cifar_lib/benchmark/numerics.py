@@ -7,11 +7,11 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from cifar_lib.benchmark.networks import folder_of
+from cifar_lib.benchmark.networks import setup_of
 from cifar_lib.benchmark.roofline import gpu_ns
 from cifar_lib.data import Split, normalise
 from cifar_lib.engines import ENGINES, predict
-from cifar_lib.engines.base import Setup, native_support, prepared_folder
+from cifar_lib.engines.base import native_support
 
 BASE = "float32"  # what the other precisions are compared with, in the same engine
 
@@ -27,7 +27,7 @@ def compare_predictions(
     labels, logits = test.labels.numpy(), {}
     measured = [row for row in rows if "runs" in row]
     for row in tqdm(measured, desc="accuracy", unit="precision"):
-        setup = _setup(row, exported)
+        setup = setup_of(row, exported)
         logits[row["engine"], row["precision"]] = predict(row["engine"], setup, test.images)
         if row["device"] == "cuda":
             ENGINES[row["engine"]].prepare(setup)
@@ -48,7 +48,7 @@ def compare_predictions(
 def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
     """Add to each row of networks that ran `test_accuracy`, the percentage of `test` that its file is right on."""
     for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):
-        predicted = predict(row["engine"], _setup(row, folder_of(row["network"], exported)), test.images).argmax(1)
+        predicted = predict(row["engine"], setup_of(row, exported), test.images).argmax(1)
         row["test_accuracy"] = 100 * float(np.mean(predicted == test.labels.numpy()))
 
 
@@ -99,8 +99,3 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) ->
     groups = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(confidence[groups == group].sum() - (predicted == labels)[groups == group].sum()) for group in range(bins)]
     return float(sum(gaps) / len(labels))
-
-
-def _setup(row: Mapping, exported: Path) -> Setup:
-    """How the engine of a row was set up, on the exported files in that folder."""
-    return Setup(exported, prepared_folder(exported), row["precision"], row["device"], row["threads"], settings=row["settings"])

@@ -1,10 +1,11 @@
 """The layers of an ONNX file of this network as plain arrays, for a program that computes them one by one (infer/onednn.cpp).
 
-A file of them holds float32 tensors by name, as `torch.save` writes and libtorch reads them. For each convolution n, from 0 in
-the order of computing: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), batch normalisation folded in; `linear`
-(10×features), the last layer with the factor behind it. In 8 bits the weights are whole numbers, and besides there are
-`product_scale<n>` (outputs), what a product of them and an activation stands for, `output_scale<n>` (1), what one step of the
-activations behind the convolution stands for, those of the sum where a shortcut is added, and `input_scale` (1), the image's.
+A file of them holds tensors by name, as `torch.save` writes and libtorch reads them: float32, but for weights in 8 bits. For
+each convolution n, from 0 in the order of computing: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), batch
+normalisation folded in; `linear` (10×features), the last layer with the factor behind it. In 8 bits the weights are whole
+numbers, and besides there are `product_scale<n>` (outputs), what a product of them and an activation stands for,
+`output_scale<n>` (1), what one step of the activations behind the convolution stands for, those of the sum where a shortcut is
+added, and `input_scale` (1), the image's.
 """
 
 from pathlib import Path
@@ -37,7 +38,8 @@ def write(model: Path, path: Path) -> None:
     linear, factor = graph.nodes_of("Gemm")[0], graph.nodes_of("Mul")[0]
     arrays["linear"] = graph.stored(linear.input[1])[0] * graph.stored(factor.input[1])[0]
     with records.replacing(path) as scratch:
-        torch.save({name: torch.from_numpy(np.array(array, np.float32)) for name, array in arrays.items()}, scratch)
+        torch.save({name: torch.from_numpy(np.array(array, np.int8 if array.dtype == np.int8 else np.float32))
+                    for name, array in arrays.items()}, scratch)
 
 
 class _Graph:

@@ -132,6 +132,9 @@ def source(path: str, record: Mapping) -> HTML:
         "Record": _link(f"../{path}", path),
         "Raw series": series or "none",
     }
+    if winner := record["measurements"].get("winner"):
+        link = _link(f"../{folder}/{winner['file']}", winner["file"])
+        rows["Winner's file"] = f"{link}, {winner['bytes'] / 1e6:.1f} MB, SHA-256 {html.escape(winner['sha256'])}"
     return HTML(f"{facts(record).data}<details><summary>Where these numbers come from</summary>{_list(rows)}</details>")
 
 

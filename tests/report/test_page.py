@@ -240,6 +240,15 @@ def test_the_source_of_numbers_is_a_command_that_can_be_pasted_and_links_to_reco
                                   "../lab/latency/eager-float32.npz"]
 
 
+def test_the_winners_file_is_linked(record: Record) -> None:
+    found = record("faster")
+    found["measurements"]["winner"] = {"file": HOSTILE, "bytes": 2_600_000, "sha256": HOSTILE}
+    parsed = Parsed(page.source("lab/faster/record.json", found).data)
+    assert parsed.is_harmless()
+    assert f"{HOSTILE}, 2.6 MB, SHA-256 {HOSTILE}" in parsed.text
+    assert f"../lab/faster/{HOSTILE}" in parsed.all("href")
+
+
 @pytest.mark.parametrize("step", ["train/seed0", "export", "latency", "half_precision", "ablation"])
 def test_the_source_of_a_real_record_links_to_files_that_are_there(made: Made, step: str) -> None:
     parsed = Parsed(page.source(f"lab/{step}/record.json", made.record(step)).data)
