@@ -13,7 +13,7 @@ from cifar_lib.records import AA_TEST, ONE_IMAGE
 
 BASE = "torchscript"  # the original's; the others' ratios are to it
 LEAST_RUNS = 3  # runs or seeds; with two, a 95% interval of their mean is so wide that it says nothing
-VARIANTS = {AA_TEST: "as if it were another engine", ONE_IMAGE: "with one image over and over"}
+VARIANTS = {AA_TEST: "in the A/A test", ONE_IMAGE: "with one image over and over"}
 
 
 def name(row: Mapping) -> str:

@@ -138,7 +138,7 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     environment = evidence.record["environment"]
     if not _fits(claim["hardware"], environment):
         wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
-        return not_run(f"it takes {wanted}", evidence, ours)
+        return not_run(f"needs {wanted}", evidence, ours)
     if other := not_of_the_export(claim, row, evidence, by_step):
         return not_run(other, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
@@ -172,7 +172,7 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
               f"(90%), where up to {limit:.2%}, twice the original's, counts as the same")
     if low > limit and resolution > limit:
-        reason = f"the A/A test differs by {resolution:.1%}: this machine cannot tell so little"
+        reason = f"the same engine timed twice differs by {resolution:.1%} (A/A test): too noisy to tell so little"
         return Judgement(INCONCLUSIVE, reason, ours, [evidence])
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         wanted = f"{claim['runs']} of {claim['images']:,}"
@@ -206,8 +206,8 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     if other := not_of_the_export(claim, row, evidence, by_step):
         return not_run(other, evidence, ours)
     verdict = against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = (f"{row['engine']} over {len(runs)} runs, the fastest 16-bit format that this hardware computes in; a gain under "
-              f"{claim['margin']:.0%} counts as none")
+    reason = (f"{len(runs)} runs of {row['engine']} with the fastest 16-bit format that this hardware computes in; a gain "
+              f"under {claim['margin']:.0%} would count as none")
     return undisturbed(Judgement(verdict, reason, ours, [evidence]), row, precision.base_of(row, evidence.record))
 
 
@@ -218,7 +218,7 @@ def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     must lie above the limit, too. Reproduced where the ratio's interval lies below the limit, not reproduced where above.
     """
     if not by_step["faster"]:
-        return not_run("nothing faster was looked for")
+        return not_run("this run has no record of 5_faster")
     evidence = by_step["faster"][0]
     images, accuracy, base = evidence.measured["test_images"], claim["accuracy"], frontier.base(evidence.measured["rows"])
     if not evidence.is_real:

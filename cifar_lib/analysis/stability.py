@@ -42,13 +42,13 @@ def stability_warnings(record: Mapping) -> list[str]:
     if aa_test and (same := latency.ratio(aa_test, rows)):
         _, (low, high) = same
         if max(high - 1, 1 - low) > 0.02:
-            warnings.append(f"an engine compared with itself might differ by {max(high - 1, 1 - low):.1%}")
+            warnings.append(f"by the A/A test an engine may differ from itself by up to {max(high - 1, 1 - low):.1%}")
     unsettled = sum(begins_slowly(run) for _, run in runs)
     if unsettled > len(runs) / 10:
         warnings.append(f"in {unsettled} of {len(runs)} runs the first images after the warm-up are still more than 5% slower")
     switches = np.median([run["involuntary_switches"] / row["images"] for row, run in runs])
     if switches > 0.05:
-        warnings.append(f"half of the runs lost the processor more than {switches:.2f} times an image")
+        warnings.append(f"the median run has {switches:.2f} involuntary context switches an image")
     return warnings
 
 

@@ -64,8 +64,9 @@ def sentence(record: dict) -> str:
     words = f"One image takes {with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
     if ratio := latency.ratio(fastest, rows):
         words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
-    return (f"{words} (medians). A quantile in the table is the mean of the runs', its 95% interval is over the "
-            f"{len(latency.judged_runs(fastest))} runs; the figures take the images of all runs together.")
+    runs = len(latency.judged_runs(fastest))
+    return (f"{words} (medians). In the table each run's quantile is averaged over {runs} runs, with its 95% interval. "
+            "The figures pool the images of all runs.")
 
 
 def checks(record: dict) -> list[str]:

@@ -47,10 +47,10 @@ def summary(claims: Sequence[dict], verdicts: Sequence[Mapping], fastest: str | 
     lines = []
     for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN):
         alike = [_link(f"#{claim['id']}", claim["short"])
-                 + (f" ({html.escape(verdict['ours'])})" if kind == NOT_REPRODUCED else "")
+                 + (f" (here {html.escape(verdict['ours'])})" if kind == NOT_REPRODUCED else "")
                  for claim, verdict in zip(claims, verdicts) if verdict["verdict"] == kind]
         if alike:
-            lines.append((_marked(kind, f"{len(alike)} of {len(claims)} {kind}"), "; ".join(alike)))
+            lines.append((_marked(kind, f"{len(alike)} of {len(claims)} claims {kind}"), "; ".join(alike)))
     if fastest:
         lines.append(("<strong>at 94%</strong>", html.escape(fastest)))
     return HTML(f'<dl class="summary">{"".join(f"<dt>{head}</dt><dd>{text}</dd>" for head, text in lines)}</dl>')

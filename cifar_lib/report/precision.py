@@ -40,8 +40,8 @@ def sentence(record: dict) -> str:
     for row in precision.in_batches(record):
         if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16"):
             batch = precision.break_even(record, row["engine"], row["precision"])
-            words += (f" With {row['engine']}, {row['precision']} pays from batch {batch:,} on." if batch else
-                      f" With {row['engine']}, {row['precision']} does not pay for good up to batch {row['batches'][-1]:,}.")
+            words += (f" With {row['engine']}, {row['precision']} is faster from batch {batch:,} on." if batch else
+                      f" With {row['engine']}, {row['precision']} is no faster up to batch {row['batches'][-1]:,}.")
     for row in precision.ran(record):
         if row["precision"] in ("tf32", "int8") and "ratio" in row:
             times = with_interval((row["ratio"], row["ratio_interval"]), 2)

@@ -193,8 +193,8 @@ def test_a_row_without_its_engines_float32_is_not_compared(half: Record) -> None
 
 @pytest.mark.parametrize(
     ("times", "words"),
-    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the best rate", "float16 does not pay for good up to batch 8")),
-     (LATER, ("No: ", "1.10", "float16 pays from batch 2 on")),
+    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the best rate", "float16 is no faster up to batch 8")),
+     (LATER, ("No: ", "1.10", "float16 is faster from batch 2 on")),
      (FASTER, ("Yes: ", "float16 takes 0.50", "from batch 1 on"))],
 )
 def test_the_answer_follows_from_the_numbers(half: Record, times: tuple, words: tuple[str, ...]) -> None:

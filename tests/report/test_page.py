@@ -141,7 +141,7 @@ def test_the_summary_names_the_claims_by_verdict_and_the_fastest_way() -> None:
     verdicts = [verdict(), verdict(verdict="reproduced"), verdict()]
     parsed = Parsed(page.summary(claims, verdicts, HOSTILE).data)
     assert parsed.is_harmless()
-    assert parsed.text == f"1 of 3 reproducedtwo2 of 3 not runone; {HOSTILE}at 94%{HOSTILE}"
+    assert parsed.text == f"1 of 3 claims reproducedtwo2 of 3 claims not runone; {HOSTILE}at 94%{HOSTILE}"
     assert parsed.all("href") == ["#two", "#one", f"#{HOSTILE}"]
     assert "at 94%" not in Parsed(page.summary(claims, verdicts, None).data).text
 
@@ -149,7 +149,7 @@ def test_the_summary_names_the_claims_by_verdict_and_the_fastest_way() -> None:
 def test_the_summary_says_what_was_found_in_place_of_what_was_claimed() -> None:
     parsed = Parsed(page.summary([claim()], [verdict(verdict="not reproduced", ours=HOSTILE)], None).data)
     assert parsed.is_harmless()
-    assert parsed.text == f"1 of 1 not reproducedno gain ({HOSTILE})"
+    assert parsed.text == f"1 of 1 claims not reproducedno gain (here {HOSTILE})"
 
 
 def test_a_claim_that_takes_other_hardware_is_a_line() -> None:

@@ -50,7 +50,7 @@ def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     assert len(latency.table(record)) == 12 and len(latency.run_table(record, series)) == 10 * 10
     assert latency.sentence(record).startswith("One image takes 1,") and "with openvino" in latency.sentence(record)
     names = [sentence.split(" takes")[0] for sentence in latency.checks(record)[:2]]
-    assert names == ["torchscript as if it were another engine", "torchscript with one image over and over"]
+    assert names == ["torchscript in the A/A test", "torchscript with one image over and over"]
 
 
 def test_an_older_record_is_warned_of_by_what_it_has_and_not_by_stretches_that_it_lacks(timed: Read) -> None:
