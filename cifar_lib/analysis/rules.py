@@ -38,6 +38,8 @@ from cifar_lib.analysis.judgement import (
 )
 from cifar_lib.analysis.latency import LEAST_RUNS
 
+TOO_NOISY = "too noisy to tell: the same engine timed twice differs by {:.1%} (A/A test)"
+
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:
     """How many parameters the exported network has, a count: reproduced where it is the original's, below cifar10-fast's."""
@@ -147,7 +149,7 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
               "2018")
     verdict = against(limit, interval, NOT_REPRODUCED, REPRODUCED)
     if abs(mean / limit - 1) < resolution:
-        verdict, reason = INCONCLUSIVE, f"the A/A test differs by {resolution:.1%}, more than what is to be told"
+        verdict, reason = INCONCLUSIVE, TOO_NOISY.format(resolution)
     return undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
 
 
@@ -172,8 +174,7 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
               f"(90%), where up to {limit:.2%}, twice the original's, counts as the same")
     if low > limit and resolution > limit:
-        reason = f"the same engine timed twice differs by {resolution:.1%} (A/A test): too noisy to tell so little"
-        return Judgement(INCONCLUSIVE, reason, ours, [evidence])
+        return Judgement(INCONCLUSIVE, TOO_NOISY.format(resolution), ours, [evidence])
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         wanted = f"{claim['runs']} of {claim['images']:,}"
         short = f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {wanted}"
