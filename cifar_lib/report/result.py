@@ -86,7 +86,8 @@ def overview(
         return picture(
             figure, "result", title,
             "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
-            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic.",
+            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic. The records are named "
+            "at the ends of sections 1, 3 and 4.",
             "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
 
 
@@ -105,7 +106,8 @@ def machines(timed: Mapping[str, Mapping]) -> Picture:
         return picture(
             figure, "machines", f"In float32 the fastest of this project is {fastest.name}: {fastest.value:,.0f} µs",
             f"Circles: measured by this project, with 95% intervals, a colour for each run; {where}. "
-            "Diamonds: published, on other hardware, each timed in its own way.",
+            "Diamonds: published, on other hardware, each timed in its own way. The records: "
+            + listed(f"results/{run}/latency/record.json" for run in timed) + ".",
             "Mean latency of one image (µs): " + "; ".join(f"{row.name} {row.text}" for row in rows) + ".",
             pd.DataFrame({"what": row.name, "mean (µs)": row.text,
                           "source": "published" if row in published else "measured by this project"} for row in rows))
