@@ -86,8 +86,8 @@ def overview(
         return picture(
             figure, "result", title,
             "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
-            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic. The records are named "
-            "at the ends of sections 1, 3 and 4.",
+            "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic. The "
+            "ends of sections 1, 3 and 4 name the records.",
             "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
 
 
