@@ -30,7 +30,7 @@ def effects(record: Mapping) -> Picture:
 
     The title names a part only where its interval excludes none; with a single seed there are no intervals.
     """
-    accuracies = _by_training(record).drop(index=ORIGINAL_RECIPE)
+    accuracies = _by_training(record).drop(index=ORIGINAL_RECIPE, errors="ignore")
     change = (accuracies - accuracies.iloc[0]).iloc[1:]
     mean, parameters = change.mean(axis=1), record["parameters"]
     half = statistics.differences_half(accuracies.to_numpy()) if len(accuracies.columns) > 1 else np.nan

@@ -50,7 +50,8 @@ RECIPES = {
         alternating_flip=True, reflect=True, averaging=0.04, muon_rate=0.05, muon_steps=3, cutout=12,
     ),
 }
-PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "bias_factor"]
+PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "bias_factor",
+         "cutout"]
 
 
 def choose(name: str, without: Iterable[str] = ()) -> Recipe:

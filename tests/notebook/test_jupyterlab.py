@@ -34,14 +34,14 @@ from cifar_lib import records
 SMALL = {"images": 100, "warmup": 5, "threads": 1, "repeats": 0}
 TRAINED = {"epochs": 1, "width": 4, "train_images": 256, "held_out": 100, "device": "cpu"}
 DEFAULTS = {  # the ablation finds one of its trainings done, as after an interruption
-    "1_train": {**TRAINED, "run": "lab.ablation.fast"},
+    "1_train": {**TRAINED, "run": "lab.ablation.fast", "mixed_precision": "on"},
     "2_export": {"test_images": 200},
     "3_latency": {**SMALL, "engines": ["torchscript"], "loadgen_rounds": 3},
     "4_half_precision": {**SMALL, "engines": ["onnxruntime"], "precisions": ["float32"], "test_images": 100,
                          "largest_batch": 1},
     "5_faster": {**SMALL, "engines": ["onnxruntime"], "precisions": ["int8"], "test_images": 100},
     "6_report": {},
-    "ablation": {**TRAINED, "parts": ["muon"]},
+    "ablation": {**TRAINED, "parts": ["muon", "bfloat16"]},
 }
 SERVER = {"ServerApp": {"open_browser": False, "ip": "127.0.0.1", "port": 0}, "IdentityProvider": {"token": ""}}
 PATIENCE = 180_000  # ms, for one notebook
@@ -138,7 +138,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     lab = root / "results" / "lab"
     assert {records.read(path.parent)["data"]["dataset"] for path in lab.rglob("record.json")} == {"stand-in"}
     trainings = json.loads((lab / "ablation" / "record.json").read_text())["measurements"]["trainings"]
-    assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("original", [])]
+    assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("fast", ["bfloat16"])]
     assert len({row["accuracy"] for row in trainings}) > 1  # different trainings, not one thrice
     assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", "done", "epyc", "h100", "lab", "shipped"]
 
