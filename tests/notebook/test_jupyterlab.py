@@ -140,7 +140,8 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     trainings = json.loads((lab / "ablation" / "record.json").read_text())["measurements"]["trainings"]
     assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("fast", ["bfloat16"])]
     assert len({row["accuracy"] for row in trainings}) > 1  # different trainings, not one thrice
-    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", "done", "epyc", "h100", "lab", "shipped"]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [
+        ".locks", "done", "earlier", "epyc", "h100", "lab", "shipped"]
 
     changed = [line[3:] for line in git(root, "status", "--porcelain").splitlines()]
     assert changed == [f"notebooks/{path.name}" for path in notebooks]  # they hold outputs now, and nothing else is another

@@ -146,4 +146,5 @@ def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
     assert {row["network"] for row in faster["rows"] if "runs" in row} == {"", "narrow"}
     assert sorted(path.name for path in elsewhere.iterdir()) == [
         f"{name}.ipynb" for name in ("1_train", "2_export", "5_faster", "6_report")]
-    assert sorted(path.name for path in (root / "results").iterdir()) == [".locks", RUN, "epyc", "h100", "narrow", "shipped"]
+    assert sorted(path.name for path in (root / "results").iterdir()) == [
+        ".locks", RUN, "earlier", "epyc", "h100", "narrow", "shipped"]
