@@ -241,8 +241,8 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
     pflop = runs * measured["pflop"] * epochs * TRAINING_IMAGES / made
     hours = pflop / measured["pflop"] * sum(row["train_seconds"] for row in measured["epochs"]) / 3600
     trainings_in_words = f"{runs} trainings of {epochs} epochs (profile full, {pflop:.1f} PFLOP)"
-    return (f"The original's protocol, {trainings_in_words}, would take about {hours:,.0f} hours on {hardware}, "
-            f"extrapolated from a training of {measured['pflop']:.2g} PFLOP.")
+    return (f"The original's protocol, {trainings_in_words}, would take about {hours:,.{0 if hours >= 10 else 1}f} hours on "
+            f"{hardware}, extrapolated from a training of {measured['pflop']:.2g} PFLOP.")
 
 
 def _on_the_test_images(record: Mapping) -> bool:
