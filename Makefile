@@ -74,10 +74,10 @@ ifneq ($(shell cat .venv/ready 2> /dev/null),$(CURDIR))
 endif
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11, 4) <= sys.version_info < (3, 14) else "Python 3.11.4 to 3.13 is needed: set PYTHON=python3.13, say.")'
-	@echo "Setting up .venv, about a minute"
+	@echo "Setting up .venv, about two minutes"
 	@mkdir -p "$(OWN)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check --no-compile -r requirements.lock
+	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check --no-deps --editable .
 	@echo "$(CURDIR)" > $@
 
