@@ -464,7 +464,8 @@ def test_the_fastest_16_bit_format_that_the_hardware_computes_in_is_judged(write
         (faster(220), NOT_REPRODUCED),
         (faster(180, accuracy=93.99), NOT_REPRODUCED),  # nothing else that was tried is accurate enough
         (faster(180, seeds=(94.4, 93.7, 93.8)), NOT_REPRODUCED),  # a lucky one
-        (faster(180, seeds=(94.4, 94.3)), NOT_REPRODUCED),  # it may be
+        (faster(180, seeds=(94.4, 94.3)), NOT_RUN),  # it may be
+        (faster(220, seeds=(94.4, 94.3)), NOT_REPRODUCED),  # more seeds would not make it fast enough
         (faster(180, test_images=9999), NOT_RUN),
         (faster(180, models_sha256={"model.pt": "another"}), NOT_RUN),
     ],
