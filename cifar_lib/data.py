@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from cifar_lib import InputError
 from cifar_lib.records import cifar10
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -40,6 +41,14 @@ def load(split: str) -> Split:
     """Load "train" (50,000 images) or "test" (10,000). Raises InputError where a file is damaged."""
     images, labels, origin = cifar10.read(split)
     return Split(torch.from_numpy(images), torch.from_numpy(labels), origin)
+
+
+def divide(train_images: int, held_out: int) -> tuple[Split, Split]:
+    """The first training images, and those kept aside, the last. Raises InputError where there are not so many."""
+    everything = load("train")
+    if train_images + held_out > len(everything):
+        raise InputError(f"train_images and held_out must be {len(everything):,} at most together: lower one of them.")
+    return everything.first(train_images), everything.last(held_out)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

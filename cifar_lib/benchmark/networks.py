@@ -40,12 +40,13 @@ def setup_of(row: Mapping, exported: Path) -> Setup:
 
 def keep_file(row: Mapping, exported: Path, folder: Path) -> dict:
     """Copy what the engine of a row loads into `folder`, as `winner` with its ending; return its name, bytes and SHA-256."""
-    for older in folder.glob("winner.*"):
-        older.unlink()
     loaded = ENGINES[row["engine"]].model_file(setup_of(row, exported))
-    with records.replacing(folder / f"winner{loaded.suffix}") as path:
+    kept = folder / f"winner{loaded.suffix}"
+    with records.replacing(kept) as path:
         shutil.copyfile(loaded, path)
-    return {"file": f"winner{loaded.suffix}", "bytes": loaded.stat().st_size, "sha256": sha256(loaded)}
+    for older in set(folder.glob("winner.*")) - {kept}:
+        older.unlink()
+    return {"file": kept.name, "bytes": loaded.stat().st_size, "sha256": sha256(loaded)}
 
 
 if __name__ == "__main__":

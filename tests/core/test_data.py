@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import Refused
 
 from cifar_lib import data
 from cifar_lib.data import Split
@@ -207,3 +208,16 @@ def test_the_same_seed_gives_the_same_batches(plain_split: Split) -> None:
 def test_another_seed_gives_other_batches(plain_split: Split) -> None:
     one, other = (epoch(plain_split, torch.Generator().manual_seed(seed)) for seed in (3, 4))
     assert not torch.equal(one[1], other[1])
+
+
+# ---- what is trained on, and what is kept aside
+
+
+def test_what_is_kept_aside_is_no_training_image(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
+    images = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 3, 32, 32)
+    monkeypatch.setattr(data, "load", lambda _: Split(images, torch.arange(10), {}))
+    train, kept_aside = data.divide(7, 3)
+    assert (train.labels.tolist(), kept_aside.labels.tolist()) == ([*range(7)], [7, 8, 9])
+    assert len(data.divide(10, 0)[1]) == 0
+    with refused("train_images and held_out must be 10 at most together"):
+        data.divide(8, 3)
