@@ -74,5 +74,5 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first."""
-    items.sort(key=lambda item: not item.name.startswith("test_its_classes_are_pythons_on_every_test_image"))
+    """The tests of the made records first: one worker of pytest-xdist makes them while the other is at other tests."""
+    items.sort(key=lambda item: "made" not in getattr(item, "fixturenames", ()))

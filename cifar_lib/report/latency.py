@@ -117,7 +117,7 @@ def histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     with plt.rc_context({**STYLE, "axes.spines.left": False}):
         figure, axes = plt.subplots(len(engines), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(engines)))
         for axis, (name, engine) in zip(axes[:, 0], engines.items()):
-            axis.hist(times[name], np.geomspace(low, high, 200), histtype="stepfilled", color=engine_color(engine))
+            axis.stairs(*np.histogram(times[name], np.geomspace(low, high, 200)), fill=True, color=engine_color(engine))
             beyond = int((times[name] > high).sum())
             axis.text(1.01, 0.3, f"p50 {medians[name]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
                       transform=axis.transAxes)

@@ -157,10 +157,14 @@ def picture(
 
 
 def _renumbered(svg: str) -> str:
-    """`svg` with ids counted as they come: matplotlib makes them from positions whose last bits differ from time to time."""
+    """`svg` with no ids but those that are referred to, counted as they come, and the title's.
+
+    matplotlib gives every element one and makes some from positions whose last bits differ from time to time.
+    """
     ids: dict[str, str] = {}
-    return re.sub(r'(id="|href="#|url\(#)([a-z][0-9a-f]{10})\b',
-                  lambda match: match[1] + ids.setdefault(match[2], f"{match[2][0]}{len(ids)}"), svg)
+    svg = re.sub(r'(href="#|url\(#)([^")]+)', lambda match: match[1] + ids.setdefault(match[2], f"i{len(ids)}"), svg)
+    ids["title"] = "title"
+    return re.sub(r' id="([^"]+)"', lambda match: f' id="{ids[match[1]]}"' if match[1] in ids else "", svg)
 
 
 def _rounded(svg: str) -> str:

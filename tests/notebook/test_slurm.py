@@ -21,17 +21,23 @@ train: {{epochs: {EPOCHS}, train_images: 1500, test_images: 100, width: 8}}
 weights: trained
 export: {{test_images: 100}}
 latency: {{{SMALL}, loadgen_rounds: 3, engines: [torchscript]}}
-half_precision: {{{SMALL}, test_images: 100, largest_batch: 1, engines: [onnxruntime], precisions: [float32]}}
+half_precision: {{}}
 faster: {{{SMALL}, test_images: 100, engines: [onnxruntime], precisions: [int8]}}
 """
-# Snakemake asks ever more rarely how jobs stand, up to every three minutes; here every second. Python reads this as it starts.
-IMPATIENT = """
-import sys
+# Python reads this as it starts. Snakemake asks ever more rarely how jobs stand, up to every three minutes; here every second.
+# One of the steps that time something takes the records of a reference run in place of an own measurement.
+SITECUSTOMIZE = """
+import os, shutil, sys
+from pathlib import Path
 
 if any("snakemake" in argument for argument in sys.orig_argv):
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
     RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+elif "cifar_lib.notebook.execute" in sys.orig_argv:
+    if Path(sys.orig_argv[-3]).stem == "4_half_precision":
+        shutil.copytree("results/epyc/half_precision", "results/cluster/half_precision", dirs_exist_ok=True)
+        os._exit(0)
 """
 # Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.
 COMMAND = ["make", "report", "PROFILE=small", "RUN=cluster", "CLUSTER=slurm", "CORES=1", "NODES=here",
@@ -59,7 +65,7 @@ def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
     use_stand_in_data(root, monkeypatch)
     measure_ceilings_briefly(root)
     (root / "profiles" / "small.yaml").write_text(PROFILE)
-    (root / "sitecustomize.py").write_text(IMPATIENT)
+    (root / "sitecustomize.py").write_text(SITECUSTOMIZE)
     (root / ".venv").mkdir()
     (root / ".venv" / "ready").write_text(f"{root.resolve()}\n")
     settings = {"cwd": root, "env": environment(root, **ALONE, TMPDIR=str(tmp_path)), "text": True}

@@ -304,11 +304,12 @@ def test_axes_tell_where_they_lie_and_what_they_span() -> None:
     assert place["y"] == {"label": "images", "low": -1, "high": 3, "logarithmic": False}
 
 
-def test_a_figures_ids_do_not_depend_on_the_last_bits_of_positions() -> None:
-    drawn = '<use href="#m0123456789"/><g clip-path="url(#pfedcba9876)"/><path id="m0123456789"/><clipPath id="pfedcba9876"/>'
+def test_a_figures_ids_are_few_and_do_not_depend_on_the_last_bits_of_positions() -> None:
+    drawn = ('<use href="#m0123456789"/><g id="axes_1" clip-path="url(#pfedcba9876)"/><path id="m0123456789"/>'
+             '<clipPath id="pfedcba9876"/><g id="title"/>')
     other = drawn.replace("fedcba9876", "0000000001").replace("0123456789", "00000000ab")
     assert style._renumbered(drawn) == style._renumbered(other) == (
-        '<use href="#m0"/><g clip-path="url(#p1)"/><path id="m0"/><clipPath id="p1"/>')
+        '<use href="#i0"/><g clip-path="url(#i1)"/><path id="i0"/><clipPath id="i1"/><g id="title"/>')
 
 
 # ---- a user's own settings
