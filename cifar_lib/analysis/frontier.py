@@ -20,6 +20,11 @@ def name(row: Mapping) -> str:
     return ", ".join([row["network"] or "original", row["engine"], row["precision"]])
 
 
+def short_name(row: Mapping) -> str:
+    """`name` without the network where that is the original's."""
+    return ", ".join(filter(None, [row["network"], row["engine"], row["precision"]]))
+
+
 def describe(exported: Path) -> dict:
     """What the records of a run say of the network that it exported to this folder, `results/<run>/export`.
 

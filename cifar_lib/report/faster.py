@@ -76,8 +76,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
             axis.errorbar([row["us"]], [middle], yerr=[[middle - low], [high - middle]], fmt=MARKS[row["precision"]], capsize=2,
                           color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
         for row, height in zip(kept, cycle([-11, -24])):  # in turns, or neighbours cover each other
-            label = ", ".join(filter(None, [row["network"], row["engine"], row["precision"]]))
-            axis.annotate(label, (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
+            axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
                           fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
         ends = [row["us"] for row in rows]
         axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",

@@ -10,7 +10,7 @@ import yaml
 from matplotlib.axes import Axes
 
 from cifar_lib import ROOT
-from cifar_lib.analysis import latency, precision, statistics
+from cifar_lib.analysis import frontier, latency, precision, statistics
 from cifar_lib.analysis.evidence import THIS_RUN, Evidence
 from cifar_lib.report.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
 from cifar_lib.report.training import accuracy_interval
@@ -33,7 +33,7 @@ class Row:
     @property
     def text(self) -> str:
         ends = self.interval or (self.value, self.value)
-        digits = 0 if ends[1] >= 200 else 2
+        digits = 0 if ends[1] > 100 else 2  # times; accuracies and ratios are smaller
         if self.value is None:
             return f"{ends[0]:,.{digits}f} to {ends[1]:,.{digits}f}"
         return with_interval((self.value, ends), digits) if self.interval else f"{self.value:,.{digits}f}"
@@ -50,11 +50,12 @@ class Panel:
 
 
 def overview(
-    claims: Sequence[Mapping], trainings: Sequence[Evidence], timed: Mapping | None, half: Mapping | None
+    claims: Sequence[Mapping], trainings: Sequence[Evidence], timed: Mapping | None, half: Mapping | None, fast: Mapping | None
 ) -> Picture | None:
-    """Accuracy after full trainings, latency, how far runs are apart, and half precision: the original's and ours.
+    """The original's numbers and ours: accuracy after full trainings, latency, its spread, half precision, the fastest ways.
 
-    `timed` and `half` are records of 3_latency and 4_half_precision. What is not there is left out; None where nothing is.
+    `timed`, `half` and `fast` are records of 3_latency, 4_half_precision and 5_faster. What is not there is left out; None
+    where nothing is.
     """
     original = {claim["id"]: claim for claim in claims}
     panels = []
@@ -67,6 +68,8 @@ def overview(
     if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
         panels.append(Panel("latency as a multiple of float32's", [
             Row(precision.name(row), row["ratio"], tuple(row["ratio_interval"]), OURS) for row in rows], line=1))
+    if fast:
+        panels += _fastest(original["tenth-of-the-time"]["accuracy"], fast)
     if not panels:
         return None
     title = "What the original said, and what was found here"
@@ -75,6 +78,8 @@ def overview(
         times = fastest.value / theirs
         title = (f"In float32 one image takes {fastest.text.split(' ')[0]} µs here with {fastest.name}, "
                  f"{times:,.{1 if times < 10 else 0}f} times the P100's {theirs} µs")
+        if fast and (winner := frontier.fastest_at(frontier.ran(fast), original["tenth-of-the-time"]["accuracy"])):
+            title += f"; in {winner['precision']} {winner['us']:,.0f} µs, {winner['test_accuracy']:.2f}% right"
     with plt.rc_context(STYLE):
         lines = [len(panel.rows) for panel in panels]
         figure, axes = plt.subplots(len(panels), 1, squeeze=False, figsize=(8, sum(lines) * 0.3 + 0.85 * len(panels)),
@@ -87,7 +92,7 @@ def overview(
             figure, "result", title,
             "Orange: the original, on a P100 in 2018; its bar is the range of five runs. Blue: this run, "
             "with 95% intervals; hollow: recorded earlier, elsewhere perhaps. Axes of times are logarithmic. The "
-            "ends of sections 1, 3 and 4 name the records.",
+            "ends of sections 1, 3, 4 and 5 name the records.",
             "; ".join(f"{row.what}, {row.of}: {row.number}" for row in numbers.itertuples()) + ".", numbers)
 
 
@@ -212,6 +217,17 @@ def _spread(claim: Mapping, record: Mapping) -> list[Panel]:
     return [Panel("slowest and fastest run apart (% of the mean)", [
         Row("original, ten runs", 100 * claim["share"], style=THEIRS),
         Row(f"{latency.name(judged)}, {len(judged['runs'])} runs", 100 * latency.spread(judged, "mean"), style=OURS)])]
+
+
+def _fastest(accuracy: float, record: Mapping) -> list[Panel]:
+    """Median latency of what is on the frontier and right on `accuracy` percent, and of TorchScript; no panel without them."""
+    rows = frontier.ran(record)
+    right, base = [row for row in frontier.frontier(rows) if row["test_accuracy"] >= accuracy], frontier.base(rows)
+    if not (right and base):
+        return []
+    return [Panel(f"median latency of one image (µs), where at least {accuracy:g}% are right", [
+        Row(f"{frontier.short_name(row)} ({row['test_accuracy']:.2f}%)", *latency.quantile(row, "p50"), OURS)
+        for row in (*right, *([] if base in right else [base]))])]
 
 
 def _draw(axis: Axes, panel: Panel) -> None:

@@ -111,7 +111,7 @@ def test_the_shipped_ablation_is_shown() -> None:
 
 def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, half: Read) -> None:
     full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
-    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0])
+    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], None)
     assert len(set(picture.numbers["what"])) == 4
     assert "openvino (epyc)" in result.machines({RUN: timed[0]}).title
     assert len(result.machines_table({RUN: timed[0]}, {RUN: half[0]})) == 8

@@ -69,7 +69,7 @@ def trained(made: Made) -> Trained:
 
 def test_the_picture_sets_ours_beside_the_originals(timed: Timed, halved: Halved, trained: Trained) -> None:
     picture = result.overview(CLAIMS, [trained(0, 94.1), trained(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}),
-                              halved(0.5))
+                              halved(0.5), None)
     assert "In float32 one image takes 1,656 µs here with eager, 2.0 times the P100" in picture.svg
     for words in ("original, five runs: 94.12 to 94.72;", "seed 1, fast recipe: 94.30 (93.83 to 94.74)", "original, P100: 828",
                   "original, ten runs: 0.24", "torchscript, 3 runs: 0.40", "torchscript, bfloat16: 0.50 (0.50"):
@@ -89,18 +89,29 @@ def test_the_picture_shows_what_there_is(
     panels: set[str],
 ) -> None:
     picture = result.overview(CLAIMS, [trained(0, accuracy) for accuracy in accuracies], medians_us and timed(medians_us),
-                              ratio and halved(ratio))
+                              ratio and halved(ratio), None)
     assert set(picture.numbers["what"]) == panels
+
+
+@pytest.mark.parametrize("accuracy", [94.4, 93.0])
+def test_the_picture_shows_the_fastest_ways_to_be_accurate_enough(made: Made, timed: Timed, accuracy: float) -> None:
+    fast = made.record("faster")
+    for row in fast["measurements"]["rows"]:
+        row["test_accuracy"] = accuracy if row["precision"] == "int8" else 93.0
+    picture = result.overview(CLAIMS, [], timed({"eager": 1656}), None, fast)
+    enough = accuracy >= 94
+    assert ("where at least 94% are right, onnxruntime, int8 (94.40%)" in picture.alternative) == enough
+    assert ("; in int8 " in picture.title and picture.title.endswith("µs, 94.40% right")) == enough
 
 
 def test_there_is_no_picture_of_nothing(halved: Halved) -> None:
     nothing = halved(2)
     nothing["measurements"]["precisions"] = []
-    assert result.overview(CLAIMS, [], None, nothing) is None
+    assert result.overview(CLAIMS, [], None, nothing, None) is None
 
 
 def test_what_was_recorded_earlier_is_drawn_otherwise_than_what_this_run_measured(trained: Trained) -> None:
-    own, earlier = (result.overview(CLAIMS, [trained(0, 94.1, when)], None, None).svg for when in (THIS_RUN, EARLIER))
+    own, earlier = (result.overview(CLAIMS, [trained(0, 94.1, when)], None, None, None).svg for when in (THIS_RUN, EARLIER))
     assert own != earlier
 
 
