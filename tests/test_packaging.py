@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 
 import yaml
+from clones import REFERENCE
 
 from cifar_lib import ROOT
 from cifar_lib.analysis import verdicts
@@ -14,7 +15,6 @@ from cifar_lib.analysis.evidence import gather
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-REFERENCE = "epyc"
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal"}
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clones import REFERENCE
 
 from cifar_lib import ROOT
 from cifar_lib.records import code
@@ -112,7 +113,7 @@ def test_text_in_the_encoding_of_the_locale_is_seen(call: str) -> None:
 
 
 def test_what_a_command_says_is_utf_8_whatever_the_locale() -> None:
-    process = subprocess.run([sys.executable, "-m", "cifar_lib.analysis.verdicts", "epyc"], cwd=ROOT, capture_output=True,
+    process = subprocess.run([sys.executable, "-m", "cifar_lib.analysis.verdicts", REFERENCE], cwd=ROOT, capture_output=True,
                              env={**os.environ, "PYTHONIOENCODING": "latin-1"})
     assert process.returncode == 0, process.stderr
     assert "–" in process.stdout.decode("utf-8")
@@ -144,7 +145,7 @@ def test_verdicts_take_hardly_longer_than_importing_what_computes_them() -> None
         assert process.returncode == 0, process.stderr
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    pairs = [(seconds("-m", "cifar_lib.analysis.verdicts", "epyc"), seconds("-c", "import numpy, scipy.special, yaml"))
+    pairs = [(seconds("-m", "cifar_lib.analysis.verdicts", REFERENCE), seconds("-c", "import numpy, scipy.special, yaml"))
              for _ in range(5)]
     verdicts, libraries = map(min, zip(*pairs))
     assert verdicts < 1.6 * libraries, (verdicts, libraries)

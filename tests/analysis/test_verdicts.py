@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clones import REFERENCE
 from records_made import Made
 
 from cifar_lib import ROOT, InputError, records
@@ -787,7 +788,7 @@ def test_a_run_that_does_not_exist_cannot_be_judged(kept: Path, monkeypatch: pyt
     assert exit_code(monkeypatch, "nowhere") == 2
 
 
-@pytest.mark.parametrize("run", ["epyc", records.SHIPPED])
+@pytest.mark.parametrize("run", [REFERENCE, records.SHIPPED])
 def test_the_records_that_come_with_the_project_are_read_and_judged(run: str) -> None:
     rows = verdicts.judge(evidence.gather(run), verdicts.load_claims())
     judged_by = {row["id"]: row["evidence"] for row in rows if row["verdict"] != NOT_RUN}
@@ -795,7 +796,7 @@ def test_the_records_that_come_with_the_project_are_read_and_judged(run: str) ->
 
 
 def test_the_verdicts_of_the_reference_run_hold() -> None:
-    command = [sys.executable, "-m", "cifar_lib.analysis.verdicts", "epyc"]
+    command = [sys.executable, "-m", "cifar_lib.analysis.verdicts", REFERENCE]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stderr == "" and "Ten runs are no more than 2 µs per image apart" in " ".join(process.stdout.split())

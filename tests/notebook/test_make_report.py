@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from clones import MakeReport, clone, commit
+from clones import REFERENCE, MakeReport, clone, commit
 
 from cifar_lib import ROOT
 
@@ -101,18 +101,18 @@ def test_an_old_record_does_not_stand_in_for_the_one_of_a_step_that_failed(make_
 
 def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: MakeReport) -> None:
     sentence = "{} is a reference run of this project: give yours another name{}"
-    for argument, end in (("RUN=shipped", "."), ("RUN=epyc", ", or delete results/epyc to make it anew.")):
+    for argument, end in (("RUN=shipped", "."), (f"RUN={REFERENCE}", f", or delete results/{REFERENCE} to make it anew.")):
         steps, process = make_report(argument)
         assert process.returncode != 0
         assert steps == []
         reason, *makes_own = process.stderr.splitlines()
         assert reason == sentence.format(argument, end)
         assert len(makes_own) == 1 and makes_own[0].startswith("make")
-    shutil.rmtree(make_report.folder / "results" / "epyc")
-    steps, process = make_report("RUN=epyc")
+    shutil.rmtree(make_report.folder / "results" / REFERENCE)
+    steps, process = make_report(f"RUN={REFERENCE}")
     assert process.returncode == 0, process.stderr
     assert len(steps) == len(STEPS) and steps[-1] == STEPS[-1]
-    assert make_report("RUN=epyc")[0] == []  # it is complete, and its own
+    assert make_report(f"RUN={REFERENCE}")[0] == []  # it is complete, and its own
 
 
 # ---- a user's own settings

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from clones import ALONE, clone, environment, measure_ceilings_briefly, use_stand_in_data
+from clones import ALONE, REFERENCE, clone, environment, measure_ceilings_briefly, use_stand_in_data
 from slurm import slurm
 
 EPOCHS = 10
@@ -26,7 +26,7 @@ faster: {{{SMALL}, test_images: 100, engines: [onnxruntime], precisions: [int8]}
 """
 # Python reads this as it starts. Snakemake asks ever more rarely how jobs stand, up to every three minutes; here every second.
 # One of the steps that time something takes the records of a reference run in place of an own measurement.
-SITECUSTOMIZE = """
+SITECUSTOMIZE = f"""
 import os, shutil, sys
 from pathlib import Path
 
@@ -36,7 +36,7 @@ if any("snakemake" in argument for argument in sys.orig_argv):
     RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
 elif "cifar_lib.notebook.execute" in sys.orig_argv:
     if Path(sys.orig_argv[-3]).stem == "4_half_precision":
-        shutil.copytree("results/epyc/half_precision", "results/cluster/half_precision", dirs_exist_ok=True)
+        shutil.copytree("results/{REFERENCE}/half_precision", "results/cluster/half_precision", dirs_exist_ok=True)
         os._exit(0)
 """
 # Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.

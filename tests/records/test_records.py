@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clones import REFERENCE
 from conftest import Refused
 
 from cifar_lib import ROOT, records
@@ -379,7 +380,8 @@ def test_record_without_a_profile_is_read(folder: Path) -> None:
     assert records.read(folder)["measurements"] == MEASUREMENTS
 
 
-REFERENCES = sorted(path.parent for run in (records.SHIPPED, "epyc") for path in (ROOT / "results" / run).rglob("record.json"))
+REFERENCES = sorted(path.parent for run in (records.SHIPPED, REFERENCE)
+                    for path in (ROOT / "results" / run).rglob("record.json"))
 
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: str(path.relative_to(ROOT / "results")))

@@ -13,12 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from browsing import chromium
-from clones import clone, environment, once, shared_folder
+from clones import REFERENCE, clone, environment, once, shared_folder
 from playwright.sync_api import Browser, Page
 
 from cifar_lib import ROOT
 
-RUN = "epyc"
 AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 MARGINS = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
@@ -32,10 +31,10 @@ STICKING_OUT = """() => [...document.body.querySelectorAll('*')].filter(one => {
 
 def make_report(folder: Path) -> Path:
     """The report of the reference run in a copy of the clone, from its records, as the Snakefile makes it."""
-    run = folder / "results" / RUN
+    run = folder / "results" / REFERENCE
     notebook = run / "notebooks" / "6_report.ipynb"
     for command in (
-        ["cifar_lib.notebook.execute", "notebooks/6_report.ipynb", str(notebook), json.dumps({"run": RUN})],
+        ["cifar_lib.notebook.execute", "notebooks/6_report.ipynb", str(notebook), json.dumps({"run": REFERENCE})],
         ["jupyter", "nbconvert", "--log-level=ERROR", "--to=html", "--template=report",
          "--TemplateExporter.extra_template_basedirs=cifar_lib/report/templates", str(notebook), f"--output-dir={run}",
          "--output=report"],
@@ -49,7 +48,7 @@ def make_report(folder: Path) -> Path:
 def clone_without_pictures(folder: Path) -> Path:
     """A copy of the clone in which the reference run has its records alone."""
     clone(folder)
-    for path in [folder / "results" / RUN / "verdicts.json", *(folder / "figures" / RUN).iterdir()]:
+    for path in [folder / "results" / REFERENCE / "verdicts.json", *(folder / "figures" / REFERENCE).iterdir()]:
         path.unlink()
     return folder
 
@@ -67,7 +66,7 @@ def poisoned(value: object, key: str = "") -> object:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once for all processes of the test run; no test changes it."""
     folder = once(shared_folder(tmp_path_factory) / "report", lambda folder: make_report(clone_without_pictures(folder)))
-    return folder / "results" / RUN / "report.html"
+    return folder / "results" / REFERENCE / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -226,15 +225,15 @@ def test_paper_cuts_no_figure_and_no_table(opened: Callable[..., Page]) -> None:
 def test_the_same_records_make_the_same_report_in_another_folder(report: Path, tmp_path: Path) -> None:
     first, second = report.parents[2], clone_without_pictures(tmp_path / "another")
     make_report(second)
-    names = [f"results/{RUN}/report.html", f"results/{RUN}/verdicts.json",
-             *(f"figures/{RUN}/{path.name}" for path in sorted((first / "figures" / RUN).iterdir()))]
+    names = [f"results/{REFERENCE}/report.html", f"results/{REFERENCE}/verdicts.json",
+             *(f"figures/{REFERENCE}/{path.name}" for path in sorted((first / "figures" / REFERENCE).iterdir()))]
     assert len(names) > 10
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 
 def test_a_hostile_record_is_text(browser: Browser, tmp_path: Path) -> None:
     folder = clone(tmp_path / "hostile")
-    for path in (folder / "results" / RUN).rglob("record.json"):
+    for path in (folder / "results" / REFERENCE).rglob("record.json"):
         record = json.loads(path.read_text())
         record["environment"] |= {"hardware": HOSTILE, "system": HOSTILE, "python": HOSTILE, "commit": HOSTILE}
         record["parameters"] |= {"run": HOSTILE, HOSTILE: HOSTILE}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from clones import REFERENCE
 
 from cifar_lib import data, records
 from cifar_lib.analysis import rules, verdicts
@@ -12,13 +13,12 @@ from cifar_lib.analysis.precision import ran
 from cifar_lib.analysis.stability import begins_slowly, stability_warnings
 from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
 
-RUN = "epyc"
 Read = tuple[dict, dict[str, np.ndarray]]  # a record and its series
 
 
 @pytest.fixture(scope="module")
 def evidence() -> ByStep:
-    return gather(RUN)
+    return gather(REFERENCE)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def half(evidence: ByStep) -> Read:
 
 
 def with_series(step: str, evidence: ByStep) -> Read:
-    record, folder = evidence[step][0].record, records.step_folder(RUN, step)
+    record, folder = evidence[step][0].record, records.step_folder(REFERENCE, step)
     return record, {name: records.read_series(folder, record, name) for name in record["series"]}
 
 
@@ -113,12 +113,12 @@ def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, ha
     full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
     picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], None)
     assert len(set(picture.numbers["what"])) == 4
-    assert "openvino (epyc)" in result.machines({RUN: timed[0]}).title
-    assert len(result.machines_table({RUN: timed[0]}, {RUN: half[0]})) == 8
+    assert f"({REFERENCE})" in result.machines({REFERENCE: timed[0]}).title
+    assert len(result.machines_table({REFERENCE: timed[0]}, {REFERENCE: half[0]})) == 8
 
 
 def test_the_page_says_where_older_numbers_come_from(evidence: ByStep) -> None:
     for item in (item for items in evidence.values() for item in items):
         assert item.path in page.source(item.path, item.record).data
     own = {step: [item.record for item in items] for step, items in evidence.items()}
-    assert "the notebooks one by one" in page.reproduce(RUN, own).data  # they name no profile
+    assert "the notebooks one by one" in page.reproduce(REFERENCE, own).data  # they name no profile
