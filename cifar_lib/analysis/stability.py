@@ -1,4 +1,4 @@
-"""Was the machine steady while it was timed? Every reason to doubt a latency record, in words."""
+"""Was the machine steady while it was timed? Reasons to doubt a latency record, in words; no verdict depends on them."""
 
 from collections.abc import Mapping
 

@@ -21,8 +21,7 @@ from cifar_lib import ROOT, InputError, own_sentence
 from cifar_lib.model import exists, loaded
 from cifar_lib.records.environment import hardware
 
-# Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies; 8-bit integers are for
-# the engines that run ONNX files.
+# Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies.
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
               "int8": torch.int8}
 # What a CPU must offer, one of these, to compute in a precision by itself (x86, then Arm). Without it, 16 bits are converted

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_lib.analysis import frontier, latency
-from cifar_lib.report.precision import MARKS
-from cifar_lib.report.style import STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.report.style import MARKS, STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
 
 
 def sentence(record: Mapping, accuracy: float) -> str:

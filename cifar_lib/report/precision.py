@@ -9,6 +9,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from cifar_lib.analysis import latency, precision, statistics
 from cifar_lib.report.style import (
+    LINES,
+    MARKS,
     STYLE,
     Picture,
     engine_color,
@@ -18,9 +20,6 @@ from cifar_lib.report.style import (
     plain_log_ticks,
     with_interval,
 )
-
-MARKS = {"float32": "o", "tf32": "s", "float16": "^", "bfloat16": "D", "int8": "v"}
-LINES = {"float32": "-", "tf32": (0, (1, 4)), "float16": ":", "bfloat16": "--", "int8": "-."}
 
 
 def sentence(record: dict) -> str:

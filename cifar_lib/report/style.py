@@ -48,6 +48,9 @@ STYLE = {
 # The engines in the order of their colors; a test holds that all are named.
 ENGINES = ["eager", "torchscript", "torchscript-cpp", "torchscript-plain", "compile", "aotinductor", "aotinductor-cpp",
            "onnxruntime", "openvino", "openvino-cpp", "onednn-cpp", "eager-cudagraph", "torchscript-cudagraph"]
+# A precision's mark and line.
+MARKS = {"float32": "o", "tf32": "s", "float16": "^", "bfloat16": "D", "int8": "v"}
+LINES = {"float32": "-", "tf32": (0, (1, 4)), "float16": ":", "bfloat16": "--", "int8": "-."}
 
 
 @dataclass(frozen=True)
