@@ -77,8 +77,7 @@ endif
 	@echo "Setting up .venv, about two minutes"
 	@mkdir -p "$(OWN)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --no-user --target= --no-compile --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores; pip compiles on one
+	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/pip install --no-user --target= --quiet --disable-pip-version-check --no-deps --editable .
 	@echo "$(CURDIR)" > $@
 
