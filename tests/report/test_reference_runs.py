@@ -9,6 +9,7 @@ from clones import REFERENCE
 from cifar_lib import data, records
 from cifar_lib.analysis import rules, verdicts
 from cifar_lib.analysis.evidence import THIS_RUN, ByStep, gather
+from cifar_lib.analysis.latency import compared
 from cifar_lib.analysis.precision import ran
 from cifar_lib.analysis.stability import begins_slowly, stability_warnings
 from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
@@ -41,14 +42,18 @@ def with_series(step: str, evidence: ByStep) -> Read:
 def test_a_figure_of_latency_shows_every_engine(timed: Read, draw: Callable[..., style.Picture]) -> None:
     record, series = timed
     picture = draw(record, series)
-    ran = [row["engine"] for row in record["measurements"]["engines"] if "runs" in row]
-    assert len(set(ran)) == 8 and [engine for engine in ran if engine not in picture.alternative] == []
+    ran = {row["engine"] for row in record["measurements"]["engines"] if "runs" in row}
+    assert len(ran) >= 8 and [engine for engine in ran if engine not in picture.alternative] == []
 
 
 def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     record, series = timed
-    assert len(latency.table(record)) == 12 and len(latency.run_table(record, series)) == 10 * 10
-    assert latency.sentence(record).startswith("One image takes 1,") and "with openvino" in latency.sentence(record)
+    rows = record["measurements"]["engines"]
+    assert len(latency.table(record)) == len(rows)
+    assert len(latency.run_table(record, series)) == sum(len(row.get("runs", [])) for row in rows) >= 10 * 10
+    median, engine = min((np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3, row["engine"]) for row in compared(record))
+    said = latency.sentence(record)
+    assert said.startswith(f"One image takes {median:,.0f} ") and f"with {engine}" in said
     names = [sentence.split(" takes")[0] for sentence in latency.checks(record)[:2]]
     assert names == ["torchscript in the A/A test", "torchscript with one image over and over"]
 
@@ -67,7 +72,7 @@ def test_a_figure_of_half_precision_shows_every_row(half: Read, draw: Callable[.
     record, _ = half
     picture = draw(record)
     names = [f"{row['engine']}, {row['precision']}" for row in record["measurements"]["precisions"] if "runs" in row]
-    assert len(names) == 8 and [name for name in names if name not in picture.alternative] == []
+    assert len(names) >= 8 and [name for name in names if name not in picture.alternative] == []
 
 
 def test_the_rest_of_half_precision_is_shown(half: Read) -> None:
@@ -76,8 +81,11 @@ def test_the_rest_of_half_precision_is_shown(half: Read) -> None:
     changed = record["measurements"]["changed"]
     photos = precision.changed_predictions(changed, series["changed-photos"], data.CLASSES)
     assert f"{changed['changed']:,} of {changed['predictions']:,} predictions change" in photos.title
-    assert len(precision.table(record)) == 8 and len(precision.reasons(record)) > 0
-    assert precision.sentence(record).startswith("Yes: one image at a time, bfloat16 takes 0.58 ")
+    rows = record["measurements"]["precisions"]
+    assert len(precision.table(record)) == len(ran(record)) == len(rows) - len(precision.reasons(record))
+    best = min((row for row in ran(record) if "ratio" in row and row["precision"] in ("float16", "bfloat16")),
+               key=lambda row: row["ratio"])
+    assert precision.sentence(record).startswith(f"Yes: one image at a time, {best['precision']} takes {best['ratio']:.2f} ")
 
 
 def test_ratios_are_as_they_were_recorded(half: Read) -> None:
@@ -114,7 +122,7 @@ def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, ha
     picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], None)
     assert len(set(picture.numbers["what"])) == 4
     assert f"({REFERENCE})" in result.machines({REFERENCE: timed[0]}).title
-    assert len(result.machines_table({REFERENCE: timed[0]}, {REFERENCE: half[0]})) == 8
+    assert len(result.machines_table({REFERENCE: timed[0]}, {REFERENCE: half[0]})) == len(compared(timed[0]))
 
 
 def test_the_page_says_where_older_numbers_come_from(evidence: ByStep) -> None:
