@@ -42,6 +42,14 @@ def test_the_readme_shows_the_verdicts_of_the_reference_run_and_its_records_bear
         assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} | {row['reason']} |" in readme
 
 
+def test_what_is_shown_is_the_reference_run() -> None:
+    shown = {run for run in re.findall(r"(?:results|figures)/([\w-]+)/(?:report|verdicts|latency|\w+\.svg)",
+                                       (ROOT / "README.md").read_text())}
+    assert shown - {"quick", "name", "mine"} == {REFERENCE}
+    assert f'"run: str = \\"{REFERENCE}\\"' in (ROOT / "notebooks" / "6_report.ipynb").read_text()
+    assert {f"!/results/{REFERENCE}/", f"!/figures/{REFERENCE}/"} <= {*(ROOT / ".gitignore").read_text().splitlines()}
+
+
 def test_a_package_holds_every_room_of_the_library_and_all_its_files() -> None:
     installed = PYPROJECT["tool"]["setuptools"]
     library = ROOT / "cifar_lib"

@@ -1,4 +1,7 @@
-"""Was the machine steady while it was timed? Reasons to doubt a latency record, in words; no verdict depends on them."""
+"""Was the machine steady while it was timed? Reasons to doubt a latency record, in words.
+
+The rules look at disturbed runs and at the A/A test by themselves.
+"""
 
 from collections.abc import Mapping
 

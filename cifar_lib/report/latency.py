@@ -15,7 +15,7 @@ from cifar_lib.report.style import STYLE, Picture, engine_color, listed, picture
 def table(record: dict) -> pd.DataFrame:
     """A row for each engine: version, size (MB), load time (s), accuracy (%), logit error, quantiles (µs), ratio of medians.
 
-    Quantiles are means over the runs, in brackets the 95% interval over the runs.
+    Quantiles are means over the runs; the median and the ratio have their 95% interval over the runs.
     """
     rows, table = record["measurements"]["engines"], []
     for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0] if "runs" in row else np.inf):
@@ -65,8 +65,8 @@ def sentence(record: dict) -> str:
     if ratio := latency.ratio(fastest, rows):
         words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
     runs = len(latency.judged_runs(fastest))
-    return (f"{words} (medians). In the table each run's quantile is averaged over {runs} runs, with its 95% interval. "
-            "The figures pool the images of all runs.")
+    return (f"{words} (medians). In the table each run's quantile is averaged over {runs} runs; the median and the "
+            "ratio have their 95% intervals. The figures pool the images of these runs.")
 
 
 def checks(record: dict) -> list[str]:

@@ -48,7 +48,7 @@ STYLE = {
 # The engines in the order of their colors; a test holds that all are named.
 ENGINES = ["eager", "torchscript", "torchscript-cpp", "torchscript-plain", "compile", "aotinductor", "aotinductor-cpp",
            "onnxruntime", "openvino", "openvino-cpp", "onednn-cpp", "eager-cudagraph", "torchscript-cudagraph"]
-# A precision's mark and line.
+# The precisions' marks and lines, likewise.
 MARKS = {"float32": "o", "tf32": "s", "float16": "^", "bfloat16": "D", "int8": "v"}
 LINES = {"float32": "-", "tf32": (0, (1, 4)), "float16": ":", "bfloat16": "--", "int8": "-."}
 

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from cifar_lib import InputError, records
 from cifar_lib.analysis import statistics
+from cifar_lib.analysis.admissible import TEST_IMAGES
 from cifar_lib.analysis.evidence import Evidence
 from cifar_lib.analysis.rules import TRAINING_IMAGES
 from cifar_lib.analysis.verdicts import load_claim
@@ -247,7 +248,7 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
 
 def _on_the_test_images(record: Mapping) -> bool:
     measured = record["measurements"]
-    return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == 10_000
+    return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == TEST_IMAGES
             and measured.get("scored_on", "test images") == "test images")
 
 

@@ -9,7 +9,7 @@ from clones import REFERENCE
 from cifar_lib import data, records
 from cifar_lib.analysis import rules, verdicts
 from cifar_lib.analysis.evidence import THIS_RUN, ByStep, gather
-from cifar_lib.analysis.latency import compared
+from cifar_lib.analysis.latency import compared, judged_runs
 from cifar_lib.analysis.precision import ran
 from cifar_lib.analysis.stability import begins_slowly, stability_warnings
 from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
@@ -51,7 +51,8 @@ def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     rows = record["measurements"]["engines"]
     assert len(latency.table(record)) == len(rows)
     assert len(latency.run_table(record, series)) == sum(len(row.get("runs", [])) for row in rows) >= 10 * 10
-    median, engine = min((np.mean([run["p50_ns"] for run in row["runs"]]) / 1e3, row["engine"]) for row in compared(record))
+    median, engine = min((np.mean([run["p50_ns"] for run in judged_runs(row)]) / 1e3, row["engine"])
+                         for row in compared(record))
     said = latency.sentence(record)
     assert said.startswith(f"One image takes {median:,.0f} ") and f"with {engine}" in said
     names = [sentence.split(" takes")[0] for sentence in latency.checks(record)[:2]]
@@ -119,8 +120,9 @@ def test_the_shipped_ablation_is_shown() -> None:
 
 def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, half: Read) -> None:
     full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
-    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], None)
-    assert len(set(picture.numbers["what"])) == 4
+    fast = [item.record for item in evidence["faster"]]
+    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], fast[0] if fast else None)
+    assert len(set(picture.numbers["what"])) == 4 + len(fast)
     assert f"({REFERENCE})" in result.machines({REFERENCE: timed[0]}).title
     assert len(result.machines_table({REFERENCE: timed[0]}, {REFERENCE: half[0]})) == len(compared(timed[0]))
 
