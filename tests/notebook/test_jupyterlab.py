@@ -37,7 +37,7 @@ TRAINED = {"epochs": 1, "width": 4, "train_images": 256, "held_out": 100, "devic
 DEFAULTS = {  # the ablation finds one of its trainings done, as after an interruption
     "1_train": {**TRAINED, "run": "lab.ablation.fast", "mixed_precision": "on"},
     "2_export": {"test_images": 200},
-    "3_latency": {**SMALL, "engines": ["torchscript"], "loadgen_rounds": 3},
+    "3_latency": {**SMALL, "engines": ["eager"]},
     "4_half_precision": {**SMALL, "engines": ["onnxruntime"], "precisions": ["float32"], "test_images": 100,
                          "largest_batch": 1},
     "5_faster": {**SMALL, "engines": ["onnxruntime"], "precisions": ["int8"], "test_images": 100},
