@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 
 from cifar_lib import ROOT
 from cifar_lib.analysis import frontier, latency, precision, statistics
-from cifar_lib.analysis.admissible import TEST_IMAGES
 from cifar_lib.analysis.evidence import THIS_RUN, Evidence
 from cifar_lib.report.style import STYLE, Picture, listed, picture, plain_log_ticks, with_interval
-from cifar_lib.report.training import accuracy_interval
+from cifar_lib.report.training import accuracy_interval, on_the_test_images
 
 THEIRS = {"color": "C1", "fmt": "D"}
 OURS = {"color": "C0", "fmt": "o"}
@@ -60,8 +59,7 @@ def overview(
     """
     original = {claim["id"]: claim for claim in claims}
     accuracy, panels = original["tenth-of-the-time"]["accuracy"], []
-    if fast and (fast["data"]["dataset"] != "CIFAR-10" or fast["measurements"]["test_images"] < TEST_IMAGES):
-        fast = None
+    networks = frontier.ran(fast) if fast and on_the_test_images(fast) else []
     if trainings:
         panels.append(_accuracies(original["accuracy-five-runs"]["range"], trainings))
     if timed:
@@ -71,8 +69,7 @@ def overview(
     if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
         panels.append(Panel("latency as a multiple of float32's", [
             Row(precision.name(row), row["ratio"], tuple(row["ratio_interval"]), OURS) for row in rows], line=1))
-    if fast:
-        panels += _fastest(accuracy, fast)
+    panels += _fastest(accuracy, networks)
     if not panels:
         return None
     title = "What the original said, and what was found here"
@@ -81,7 +78,7 @@ def overview(
         times = fastest.value / theirs
         title = (f"In float32 one image takes {fastest.text.split(' ')[0]} µs here with {fastest.name}, "
                  f"{times:,.{1 if times < 10 else 0}f} times the P100's {theirs} µs")
-        if fast and (winner := frontier.fastest_at(frontier.ran(fast), accuracy)):
+        if winner := frontier.fastest_at(networks, accuracy):
             title += f"; the fastest at {accuracy:g}% takes {winner['us']:,.0f} µs ({frontier.short_name(winner)})"
     with plt.rc_context(STYLE):
         lines = [len(panel.rows) for panel in panels]
@@ -222,9 +219,11 @@ def _spread(claim: Mapping, record: Mapping) -> list[Panel]:
         Row(f"{latency.name(judged)}, {len(judged['runs'])} runs", 100 * latency.spread(judged, "mean"), style=OURS)])]
 
 
-def _fastest(accuracy: float, record: Mapping) -> list[Panel]:
-    """Median latency of what is on the frontier and right on `accuracy` percent, and of TorchScript; no panel without them."""
-    rows = frontier.ran(record)
+def _fastest(accuracy: float, rows: Sequence[Mapping]) -> list[Panel]:
+    """Median latency of which of `frontier.ran`'s rows are on the frontier and right on `accuracy` percent, and of TorchScript.
+
+    No panel without both.
+    """
     right, base = [row for row in frontier.frontier(rows) if row["test_accuracy"] >= accuracy], frontier.base(rows)
     if not (right and base):
         return []

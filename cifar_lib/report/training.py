@@ -133,7 +133,7 @@ def seeds(trainings: Sequence[Mapping]) -> Picture:
         f"One seed ends at {accuracies[0]:.2f}%")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
-        if all(_on_the_test_images(record) for record in ordered):
+        if all(on_the_test_images(record) for record in ordered):
             low, high = load_claim("accuracy-five-runs")["range"]
             axis.axvspan(low, high, color="0.88", linewidth=0)
             axis.text((low + high) / 2, -0.7, "the original's five runs", ha="center", va="center", fontsize=9)
@@ -246,7 +246,8 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
             f"{hardware}, extrapolated from a training of {measured['pflop']:.2g} PFLOP.")
 
 
-def _on_the_test_images(record: Mapping) -> bool:
+def on_the_test_images(record: Mapping) -> bool:
+    """Whether a record's accuracy is that of all official test images."""
     measured = record["measurements"]
     return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == TEST_IMAGES
             and measured.get("scored_on", "test images") == "test images")
