@@ -108,7 +108,7 @@ def run_all_and_save(page: Page, notebook: Path) -> list[dict]:
     return cells
 
 
-@pytest.mark.ci
+@pytest.mark.ci(seconds=224)
 def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = clone(tmp_path / "clone")
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
