@@ -50,7 +50,7 @@ def hardware(device: str) -> str:
         return torch.cuda.get_device_name()
     cpu = _cpu()  # virtual machines may name processors of several generations alike: the vectors tell them apart
     vectors = next((f" ({name})" for feature, name in VECTORS.items() if feature in cpu["features"]), "")
-    return f"{cpu['model']}{vectors}, {cpu['cores']} cores"
+    return f"{cpu['model']}{vectors}, {cpu['cores']} core{'s' * (cpu['cores'] != 1)}"
 
 
 def clock_mhz() -> list[int]:

@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from cifar_lib.analysis import frontier, latency
-from cifar_lib.report.style import MARKS, STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.report.style import (
+    MARKS,
+    STYLE,
+    Picture,
+    engine_color,
+    listed,
+    not_run,
+    picture,
+    plain_log_ticks,
+    with_interval,
+)
 
 
 def sentence(record: Mapping, accuracy: float) -> str:
@@ -19,8 +29,10 @@ def sentence(record: Mapping, accuracy: float) -> str:
     if not winner:
         return (f"Nothing that was tried is right on {accuracy:g}% of {images:,} test images: the most accurate is "
                 f"{frontier.name(best)}, {best['test_accuracy']:.2f}%.")
-    words = (f"The fastest that is right on at least {accuracy:g}% of {images:,} test images is {frontier.name(winner)}: half "
-             f"of the images take less than {winner['us']:,.0f} µs, and {winner['test_accuracy']:.2f}% are right.")
+    network = f"network {winner['network']}" if winner["network"] else "original network"
+    words = (f"The fastest way to be right on at least {accuracy:g}% of {images:,} test images is the {network} in "
+             f"{winner['precision']}, by {winner['engine']}: half of the images take less than {winner['us']:,.0f} µs, and "
+             f"{winner['test_accuracy']:.2f}% are right.")
     if "ratio" in winner:
         ratio = with_interval((winner["ratio"], winner["ratio_interval"]), 3)
         words += (f" That is {ratio} times what TorchScript takes for the original network in the same rounds, "
@@ -47,14 +59,13 @@ def table(record: Mapping) -> pd.DataFrame:
         "p50 (µs)": with_interval(latency.quantile(row, "p50")), "× torchscript":
             with_interval((row["ratio"], row["ratio_interval"]), 3) if "ratio" in row else None,
         "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
-        "on the frontier": "yes" if frontier.name(row) in kept else "", "MFLOP": row["flop"] / 1e6,
-        "parameters": row["parameters"], "file (MB)": row["file_bytes"] / 1e6, "threads": row["threads"],
+        "on the frontier": "yes" if frontier.name(row) in kept else "", "file (MB)": row["file_bytes"] / 1e6,
+        "threads": row["threads"],
     } for row in rows)
 
 
 def reasons(record: Mapping) -> list[str]:
-    """What could not run here, and why, a sentence each."""
-    return [f"{frontier.name(row)}: {row['reason']}" for row in record["measurements"]["rows"] if "reason" in row]
+    return not_run(record["measurements"]["rows"], frontier.name)
 
 
 def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:

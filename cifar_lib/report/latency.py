@@ -9,19 +9,16 @@ from matplotlib.ticker import FuncFormatter
 
 from cifar_lib.analysis import latency, statistics
 from cifar_lib.records import ONE_IMAGE
-from cifar_lib.report.style import STYLE, Picture, engine_color, listed, picture, plain_log_ticks, with_interval
+from cifar_lib.report.style import STYLE, Picture, engine_color, listed, not_run, picture, plain_log_ticks, with_interval
 
 
 def table(record: dict) -> pd.DataFrame:
-    """A row for each engine: version, size (MB), load time (s), accuracy (%), logit error, quantiles (µs), ratio of medians.
+    """A row for each engine that ran: quantiles (µs), ratio of medians, accuracy (%), logit error, load time (s), size (MB).
 
     Quantiles are means over the runs; the median and the ratio have their 95% interval over the runs.
     """
-    rows, table = record["measurements"]["engines"], []
-    for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0] if "runs" in row else np.inf):
-        if "reason" in row:
-            table.append({"engine": latency.name(row), "p50 (µs)": row["reason"]})
-            continue
+    rows, table = [row for row in record["measurements"]["engines"] if "runs" in row], []
+    for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0]):
         ratio = latency.ratio(row, rows)
         is_base = row["engine"] == latency.BASE and not row.get("variant")
         table.append({
@@ -33,7 +30,11 @@ def table(record: dict) -> pd.DataFrame:
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
             "precision": row["precision"], "version": row["version"], "threads": row["threads"], "settings": row["settings"],
         })
-    return pd.DataFrame(table).astype({"threads": "Int64"})  # whole also where a row has none
+    return pd.DataFrame(table)
+
+
+def reasons(record: dict) -> list[str]:
+    return not_run(record["measurements"]["engines"], latency.name)
 
 
 def run_table(record: dict, series: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from cifar_lib.report.style import (
     engine_color,
     label_ends,
     listed,
+    not_run,
     picture,
     plain_log_ticks,
     with_interval,
@@ -69,9 +70,7 @@ def _times_base(row: dict) -> str | None:
 
 
 def reasons(record: dict) -> list[str]:
-    """What cannot run here, and why, a sentence each."""
-    rows = [row for row in record["measurements"]["precisions"] if "reason" in row]
-    return [f"{precision.name(row)}: {row['reason']}" for row in rows]
+    return not_run(record["measurements"]["precisions"], precision.name)
 
 
 def accuracy_and_latency(record: dict) -> Picture:

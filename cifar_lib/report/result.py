@@ -119,7 +119,7 @@ def machines(timed: Mapping[str, Mapping]) -> Picture:
 
 
 def machines_table(timed: Mapping[str, Mapping], half: Mapping[str, Mapping]) -> pd.DataFrame:
-    """A row for each engine and machine: mean latency (µs), how far its runs are apart, and its best ratio to float32."""
+    """A row for each run and engine: mean latency (µs), how far its runs are apart, and its best ratio to float32."""
     rows = []
     for run, record in timed.items():
         others = [row for row in precision.ran(half[run]) if "ratio" in row] if run in half else []
@@ -128,7 +128,7 @@ def machines_table(timed: Mapping[str, Mapping], half: Mapping[str, Mapping]) ->
             best = min(same_engine, key=lambda other: other["ratio"], default=None)
             ratio = f"{best['precision']} {with_interval((best['ratio'], best['ratio_interval']), 2)}" if best else None
             rows.append({
-                "machine": record["environment"]["hardware"], "run": run, "engine": row["engine"],
+                "run": run, "engine": row["engine"],
                 "mean (µs)": with_interval(latency.quantile(row, "mean")), "p99 (µs)": latency.quantile(row, "p99")[0],
                 "runs × images": f"{len(row['runs'])} × {row['images']:,}", "runs apart (%)": 100 * latency.spread(row, "mean"),
                 "best other precision, × float32": ratio,

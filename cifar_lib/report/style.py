@@ -4,7 +4,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,11 @@ def warn_if_stand_in(origin: dict) -> None:
 def with_interval(estimate: tuple[float, statistics.Interval], digits: int = 0) -> str:
     value, (low, high) = estimate
     return f"{value:,.{digits}f} ({low:,.{digits}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:,.{digits}f})"
+
+
+def not_run(rows: Iterable[Mapping], name: Callable[[Mapping], str]) -> list[str]:
+    """Which of a record's rows could not run here, and why, a sentence each."""
+    return [f"{name(row)}: {row['reason']}" for row in rows if "reason" in row]
 
 
 def listed(items: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page
 from cifar_lib import ROOT
 
 AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
+KEYS = ("series", "variant", "precision", "engine", "network")  # what other numbers of a record are found by
 HOSTILE = "<script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>"
 MARGINS = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
 # Elements that stick out of the window, but for those inside of something that scrolls by itself or is there on focus only.
@@ -54,12 +55,12 @@ def clone_without_pictures(folder: Path) -> Path:
 
 
 def poisoned(value: object, key: str = "") -> object:
-    """`value` with HTML behind every text in it that is no key to other numbers."""
+    """`value` with HTML behind every text in it, but for `KEYS`."""
     if isinstance(value, dict):
         return {name: poisoned(one, name) for name, one in value.items()}
     if isinstance(value, list):
         return [poisoned(one, key) for one in value]
-    return value + HOSTILE if isinstance(value, str) and key not in ("series", "variant", "precision", "engine") else value
+    return value + HOSTILE if isinstance(value, str) and key not in KEYS else value
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_a_figure_of_latency_shows_every_engine(timed: Read, draw: Callable[...,
 
 def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     record, series = timed
-    assert len(latency.table(record)) == 12 and len(latency.run_table(record, series)) == 10 * 10
+    assert len(latency.table(record)) + len(latency.reasons(record)) == 12 and len(latency.run_table(record, series)) == 10 * 10
     median, engine = min((np.mean([run["p50_ns"] for run in judged_runs(row)]) / 1e3, row["engine"])
                          for row in compared(record))
     said = latency.sentence(record)
