@@ -215,7 +215,7 @@ def test_the_originals_recipe_is_known_by_its_name_in_older_records(write: Write
 
 def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_trained_it(write: Write) -> None:
     for seed in range(5):
-        write(f"train/seed{seed}", training(94.4 + seed / 100, epochs=20), **FAST)
+        write(f"train/seed{seed}", training(94.4 + seed / 100, epochs=40), **FAST)
     write("export", export())
     assert judged("accuracy-above-94")["verdict"] == REPRODUCED
     assert "fast recipe" in judged("accuracy-above-94")["reason"]
@@ -228,9 +228,9 @@ def test_the_fast_recipe_shows_what_the_network_can_do_but_not_how_the_original_
 @pytest.mark.parametrize(
     ("measured", "changed", "reason"),
     [
-        (training(epochs=19), {}, "19 of 20 epochs"),
-        (training(epochs=20), {"without": ["muon", "dirac"]}, "the fast recipe without muon, dirac"),
-        (training(epochs=20), {"batch_size": 500}, "batch_size 500 instead of 250"),
+        (training(epochs=39), {}, "39 of 40 epochs"),
+        (training(epochs=40), {"without": ["muon", "dirac"]}, "the fast recipe without muon, dirac"),
+        (training(epochs=40), {"batch_size": 500}, "batch_size 500 instead of 250"),
     ],
     ids=["an epoch short", "parts left out", "another batch size"],
 )
@@ -241,14 +241,14 @@ def test_a_fast_training_that_is_not_whole_is_not_judged(write: Write, measured:
 
 
 def test_trainings_of_different_length_are_not_averaged(write: Write) -> None:
-    for seed, epochs in enumerate((20, 100, 20, 20)):
+    for seed, epochs in enumerate((40, 100, 40, 40)):
         write(f"train/seed{seed}", training(94.0 + seed, epochs=epochs), **FAST)
     assert judged("accuracy-above-94")["ours"].startswith("95.67%")  # of seeds 0, 2 and 3
 
 
 def test_trainings_by_other_numbers_under_the_same_recipes_name_are_not_averaged(write: Write) -> None:
     for seed, padding in enumerate((4, 2, 4, 4)):
-        write(f"train/seed{seed}", training(94.0 + seed, epochs=20) | {"recipe": {"padding": padding}}, **FAST)
+        write(f"train/seed{seed}", training(94.0 + seed, epochs=40) | {"recipe": {"padding": padding}}, **FAST)
     assert judged("accuracy-above-94")["ours"].startswith("95.67%")
 
 
@@ -258,7 +258,7 @@ def test_a_training_scored_on_held_out_images_is_not_judged(write: Write) -> Non
 
 
 def test_trainings_by_the_originals_recipe_come_before_those_by_another(write: Write) -> None:
-    write("train/seed0", training(94.9, epochs=20), **FAST)
+    write("train/seed0", training(94.9, epochs=40), **FAST)
     for seed in (1, 2, 3):
         write(f"train/seed{seed}", training(94.5))
     row = judged("accuracy-above-94")
