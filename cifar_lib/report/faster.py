@@ -65,6 +65,7 @@ def table(record: Mapping) -> pd.DataFrame:
 
 
 def reasons(record: Mapping) -> list[str]:
+    """What could not run here, and why, a sentence each."""
     return not_run(record["measurements"]["rows"], frontier.name)
 
 

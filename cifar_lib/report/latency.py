@@ -34,6 +34,7 @@ def table(record: dict) -> pd.DataFrame:
 
 
 def reasons(record: dict) -> list[str]:
+    """What could not run here, and why, a sentence each."""
     return not_run(record["measurements"]["engines"], latency.name)
 
 

@@ -70,6 +70,7 @@ def _times_base(row: dict) -> str | None:
 
 
 def reasons(record: dict) -> list[str]:
+    """What could not run here, and why, a sentence each."""
     return not_run(record["measurements"]["precisions"], precision.name)
 
 
