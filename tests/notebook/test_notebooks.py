@@ -88,6 +88,7 @@ def test_papermill_lists_every_parameter_with_type_and_meaning(path: Path) -> No
         ("1_train", {"epohcs": 3}, "unknown parameter epohcs: did you mean epochs?"),
         ("1_train", {"epochs": 0}, "epochs must be between 1 and 1,000, not 0."),
         ("3_latency", {"device": "tpu"}, "device must be one of 'auto', 'cpu', 'cuda', not 'tpu'."),
+        ("4_half_precision", {"batch_engines": ["compile"]}, "batch_engines names 'compile', which is not among the engines."),
         ("6_report", {"run": "nowhere"}, "there is no run 'nowhere' under results/"),
     ],
 )
