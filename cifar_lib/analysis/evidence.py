@@ -29,19 +29,31 @@ STEPS = ("export", "latency", "half_precision", "faster")  # those that a run ma
 ByStep = dict[str, list[Evidence]]  # by step: "train" and those of STEPS
 
 
-def gather(run: str) -> ByStep:
+def gather(run: str, when: str = THIS_RUN) -> ByStep:
     """The records of `run`, with the trainings that come with the project, and the shipped export where it has none of its own.
 
     A run on stand-in data borrows nothing: its page judges no accuracy.
     """
-    own = _records_of(run, THIS_RUN)
+    own = _records_of(run, when)
     if not any(own.values()):
         raise InputError(f"results/{run} holds no records: run the notebooks with run={run} first.")
-    if all(evidence.is_real for step in own.values() for evidence in step):
+    if _is_real(own):
         for reference in (other for other in records.REFERENCE_TRAININGS if other != run):
             own["train"] += _records_of(reference, EARLIER)["train"]
         own["export"] = own["export"] or _records_of(records.SHIPPED, EARLIER)["export"]
     return own
+
+
+def elsewhere(by_step: ByStep) -> list[ByStep]:
+    """The records of the other reference runs on GPUs, for claims that need one; none for a run on stand-in data."""
+    there = [run for run in records.REFERENCE_GPUS if (ROOT / "results" / run).is_dir()]
+    own = {item.path for item in by_step["latency"]}
+    others = [gather(run, EARLIER) for run in there] if _is_real(by_step) else []
+    return [other for other in others if own.isdisjoint(item.path for item in other["latency"])]
+
+
+def _is_real(by_step: ByStep) -> bool:
+    return all(evidence.is_real for step in by_step.values() for evidence in step)
 
 
 def _records_of(run: str, when: str) -> ByStep:

@@ -145,8 +145,8 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
         return not_run(other, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
     resolution = latency.aa_difference(evidence.record)
-    reason = (f"mean of {len(runs)} runs with PyTorch {environment['versions']['torch']}, against {limit:,.0f} µs with that of "
-              "2018")
+    reason = (f"mean of {len(runs)} runs ({environment['hardware']}, PyTorch {environment['versions']['torch']}), against "
+              f"{limit:,.0f} µs with the PyTorch of 2018")
     verdict = against(limit, interval, NOT_REPRODUCED, REPRODUCED)
     if abs(mean / limit - 1) < resolution:
         verdict, reason = INCONCLUSIVE, TOO_NOISY.format(resolution)

@@ -13,15 +13,23 @@ from pathlib import Path
 import yaml
 
 from cifar_lib import ROOT, InputError, records
-from cifar_lib.analysis.evidence import EARLIER, ByStep, gather
+from cifar_lib.analysis.evidence import EARLIER, ByStep, elsewhere, gather
+from cifar_lib.analysis.judgement import NOT_RUN
 from cifar_lib.analysis.rules import RULES
 
 
 def judge(by_step: ByStep, claims: list[dict]) -> list[dict]:
-    """A verdict for each claim, as kept in verdicts.json. Depends on the records and the claims only."""
+    """A verdict for each claim, as kept in verdicts.json. Depends on the records and the claims only.
+
+    A claim about hardware that the run lacks is judged by a run that has it, where the project ships one.
+    """
     verdicts = []
     for claim in claims:
-        judgement = RULES[claim["rule"]](claim, by_step)
+        rule = RULES[claim["rule"]]
+        judgement = rule(claim, by_step)
+        if judgement.verdict == NOT_RUN and claim["hardware"] != "any":
+            others = (rule(claim, other) for other in elsewhere(by_step))
+            judgement = next((other for other in others if other.verdict != NOT_RUN), judgement)
         evidence = [{"record": used.path, "when": used.when, "made": used.record["made"],
                      "hardware": used.record["environment"]["hardware"]} for used in judgement.used]
         verdicts.append({"id": claim["id"], "verdict": judgement.verdict, "reason": judgement.reason, "ours": judgement.ours,

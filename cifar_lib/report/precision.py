@@ -31,7 +31,8 @@ def sentence(record: dict) -> str:
         return "Half precision was not measured."
     best = min(helps or rows, key=lambda row: row["ratio"])
     times = f"{with_interval((best['ratio'], best['ratio_interval']), 2)} times float32's latency ({best['support']} here)"
-    words = (f"{'Yes' if helps else 'No'}: one image at a time, {best['precision']} takes "
+    answer = "Yes" if helps else "Undecided" if best["ratio_interval"][0] < 1 else "No"
+    words = (f"{answer}: one image at a time, {best['precision']} takes "
              f"{'' if helps else 'at best '}{times} with {best['engine']}.")
     if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
         words += f" In float32 the network then computes at {share:.0%} of the best rate of arithmetic measured here."
@@ -41,7 +42,7 @@ def sentence(record: dict) -> str:
         if row["engine"] == best["engine"] and row["precision"] in ("float16", "bfloat16"):
             batch = precision.break_even(record, row["engine"], row["precision"])
             words += (f" With {row['engine']}, {row['precision']} is faster from batch {batch:,} on." if batch else
-                      f" With {row['engine']}, {row['precision']} is no faster up to batch {row['batches'][-1]:,}.")
+                      f" With {row['engine']}, {row['precision']} is not clearly faster up to batch {row['batches'][-1]:,}.")
     for row in precision.ran(record):
         if row["precision"] in ("tf32", "int8") and "ratio" in row:
             times = with_interval((row["ratio"], row["ratio_interval"]), 2)

@@ -1,7 +1,7 @@
 """The one picture that tells the result, and machines side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,12 +50,14 @@ class Panel:
 
 
 def overview(
-    claims: Sequence[Mapping], trainings: Sequence[Evidence], timed: Mapping | None, half: Mapping | None, fast: Mapping | None
+    claims: Sequence[Mapping], trainings: Sequence[Evidence], timed: Mapping | None, half: Mapping | None, fast: Mapping | None,
+    elsewhere: Sequence[Mapping] = (),
 ) -> Picture | None:
     """The original's numbers and ours: accuracy after full trainings, latency, its spread, half precision, the fastest ways.
 
-    `timed`, `half` and `fast` are records of 3_latency, 4_half_precision and 5_faster. What is not there is left out, and so is
-    `fast` where its accuracy is not that of all test images; None where nothing is there.
+    `timed`, `half` and `fast` are records of 3_latency, 4_half_precision and 5_faster, `elsewhere` those of 3_latency on other
+    hardware. What is not there is left out, and so is `fast` where its accuracy is not that of all test images; None where
+    nothing is there.
     """
     original = {claim["id"]: claim for claim in claims}
     accuracy, panels = original["tenth-of-the-time"]["accuracy"], []
@@ -64,7 +66,8 @@ def overview(
         panels.append(_accuracies(original["accuracy-five-runs"]["range"], trainings))
     if timed:
         panels.append(Panel("mean latency of one image (µs)", [
-            Row("original, P100", original["latency-p100"]["limit_us"], style=THEIRS), *_latencies(timed)]))
+            Row("original, P100", original["latency-p100"]["limit_us"], style=THEIRS), *_latencies(timed),
+            *(row for record in elsewhere for row in _judged_and_fastest(original["newer-gpu"], record))]))
         panels += _spread(original["run-spread"], timed)
     if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
         panels.append(Panel("latency as a multiple of float32's", [
@@ -133,6 +136,19 @@ def machines_table(timed: Mapping[str, Mapping], half: Mapping[str, Mapping]) ->
                 "runs × images": f"{len(row['runs'])} × {row['images']:,}", "runs apart (%)": 100 * latency.spread(row, "mean"),
                 "best other precision, × float32": ratio,
             })
+    return pd.DataFrame(rows)
+
+
+def claims_table(claims: Sequence[Mapping], verdicts: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
+    """A row for each claim about time: what every run found by its own measurements, from its verdicts."""
+    rows = []
+    for number, claim in enumerate(claims):
+        if claim["step"] in ("latency", "half_precision", "faster"):
+            judged = {run: of_run[number] for run, of_run in verdicts.items()}
+            own = {run: all(item["when"] == THIS_RUN for item in verdict["evidence"]) for run, verdict in judged.items()}
+            found = {run: f"{verdict['verdict']}: {verdict['ours']}".removesuffix(": –") if own[run] else "–"
+                     for run, verdict in judged.items()}
+            rows.append({"claim": claim["short"], **found})
     return pd.DataFrame(rows)
 
 
@@ -208,10 +224,23 @@ def _latencies(record: Mapping) -> list[Row]:
     return sorted(rows, key=lambda row: row.value)
 
 
+def _judged_and_fastest(claim: Mapping, record: Mapping) -> list[Row]:
+    """The mean latency (µs) of the engine that the claim is judged by, and of the fastest, on the hardware of the record."""
+    latencies, judged = _latencies(record), _judged(claim, record)
+    names = {latencies[0].name, *([latency.name(judged)] if judged else [])}
+    hardware = record["environment"]["hardware"]
+    return [replace(row, name=f"{row.name}, {hardware}", style=EARLIER) for row in latencies if row.name in names]
+
+
+def _judged(claim: Mapping, record: Mapping) -> dict | None:
+    """The row of the engine that the claim is judged by; None where none of them ran."""
+    ran = {row["engine"]: row for row in latency.compared(record)}
+    return next((ran[engine] for engine in claim["engines"] if engine in ran), None)
+
+
 def _spread(claim: Mapping, record: Mapping) -> list[Panel]:
     """How far apart the runs of the engine are that the claim is judged by; no panel where none of them ran."""
-    ran = {row["engine"]: row for row in latency.compared(record)}
-    judged = next((ran[engine] for engine in claim["engines"] if engine in ran), None)
+    judged = _judged(claim, record)
     if not judged:
         return []
     return [Panel("slowest and fastest run apart (% of the mean)", [

@@ -160,7 +160,7 @@ def picture(
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    svg = _rounded(_renumbered(buffer.getvalue()))
+    svg = _short(_renumbered(buffer.getvalue()))
     return Picture(name, title, svg, caption, alternative, numbers, [_readable(axis) for axis in readable])
 
 
@@ -175,9 +175,10 @@ def _renumbered(svg: str) -> str:
     return re.sub(r' id="([^"]+)"', lambda match: f' id="{ids[match[1]]}"' if match[1] in ids else "", svg)
 
 
-def _rounded(svg: str) -> str:
-    """`svg` with its coordinates in hundredths of a point, a third shorter; scales keep their digits."""
-    return re.sub(r"(?<!scale\()(?<!\d)\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}", svg)
+def _short(svg: str) -> str:
+    """`svg` with its coordinates in hundredths of a point, scales with all digits, and no more white space than it needs."""
+    rounded = re.sub(r"(?<!scale\()(?<!\d)\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), svg)
+    return re.sub(r" ?\n *", "\n", re.sub(r" ?\n([LQCMz]) ?|(?<=d=\"M) ", r"\1", rounded))
 
 
 def _readable(axis: Axes) -> dict:

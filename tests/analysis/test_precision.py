@@ -84,7 +84,7 @@ def test_a_real_record_is_compared_and_said_in_words(made: Made) -> None:
     assert not any("ratio" in row for row in record["measurements"]["precisions"])  # computed, so not recorded
     assert len(precision.in_batches(record)) == 4 and len(report.reasons(record)) == 2
     assert precision.share_of_ceiling(record, "torchscript", "float32", 1) > 0
-    assert report.sentence(record).startswith(("Yes: ", "No: ")) and len(report.table(record)) == 4
+    assert report.sentence(record).startswith(("Yes: ", "No: ", "Undecided: ")) and len(report.table(record)) == 4
     for draw in (report.half_precision, report.accuracy_and_latency, report.batches, report.roofline):
         assert draw(record).alternative
 
@@ -193,13 +193,20 @@ def test_a_row_without_its_engines_float32_is_not_compared(half: Record) -> None
 
 @pytest.mark.parametrize(
     ("times", "words"),
-    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the best rate", "float16 is no faster up to batch 8")),
+    [(SLOWER, ("No: ", "float16 takes at best 2.00", "25% of the best rate", "float16 is not clearly faster up to batch 8")),
      (LATER, ("No: ", "1.10", "float16 is faster from batch 2 on")),
      (FASTER, ("Yes: ", "float16 takes 0.50", "from batch 1 on"))],
 )
 def test_the_answer_follows_from_the_numbers(half: Record, times: tuple, words: tuple[str, ...]) -> None:
     sentence = report.sentence(half(*times))
     assert [word for word in words if word not in sentence] == [], sentence
+
+
+def test_an_interval_on_both_sides_of_one_is_no_answer(half: Record) -> None:
+    record = half(*SLOWER)
+    for run, share in zip(record["measurements"]["precisions"][1]["runs"], (0.3, 0.5, 0.9)):
+        run["mean_ns"] *= share
+    assert report.sentence(record).startswith("Undecided: one image at a time, float16 takes at best ")
 
 
 def test_the_table_has_a_row_for_what_ran_and_a_sentence_for_what_did_not(half: Record) -> None:

@@ -636,6 +636,27 @@ def test_timings_are_never_borrowed(write: Write, step: str) -> None:
     assert evidence.gather(RUN)[step] == []
 
 
+@pytest.mark.parametrize(
+    ("gpu", "means", "dataset", "verdict", "ours"),
+    [
+        (CPU, (2000, 2010, 2020), "CIFAR-10", REPRODUCED, "389.0"),
+        (H100, (2000, 2010, 2020), "CIFAR-10", NOT_REPRODUCED, "2,010.0"),  # its own GPU counts, not another one
+        (CPU, (2000, 2010, 2020), "stand-in", NOT_RUN, "2,010.0"),
+    ],
+)
+def test_a_claim_about_gpus_is_judged_by_the_shipped_run_on_one_where_a_run_has_none(
+    write: Write, gpu: dict | None, means: tuple[float, ...], dataset: str, verdict: str, ours: str
+) -> None:
+    write("latency", latency(*means), gpu=gpu, dataset=dataset)
+    write("latency", latency(388, 389, 390), run=records.REFERENCE_GPUS[0], gpu=H100)
+    write("export", export(), run=records.SHIPPED)
+    row = judged("newer-gpu")
+    assert (row["verdict"], row["ours"].split(" ")[0]) == (verdict, ours)
+    assert [used["when"] for used in row["evidence"]] == [EARLIER if verdict == REPRODUCED else THIS_RUN]
+    other = judged("latency-p100")  # which that run cannot judge either
+    assert (other["verdict"], other["ours"].split(" ")[0], other["reason"]) == (NOT_RUN, "2,010.0", "needs a P100")
+
+
 def test_the_shipped_run_is_judged_by_itself(write: Write) -> None:
     for seed in range(3):
         write(f"train/seed{seed}", training(), run=records.SHIPPED)

@@ -101,7 +101,7 @@ def test_no_record_while_a_step_is_under_way(home: Path) -> None:
 
 def test_nothing_is_left_where_the_disk_is_full(home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     step = Step("train/seed0", "lab", PARAMETERS)
-    monkeypatch.setattr(np, "savez_compressed", raises(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(np.lib.format, "write_array", raises(OSError(errno.ENOSPC, "No space left on device")))
     with refused(str(step.folder), "No space left"):
         step.write(MEASUREMENTS, DATA, {"latency_ns": LATENCIES})
     assert list(step.folder.iterdir()) == []

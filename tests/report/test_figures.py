@@ -312,6 +312,13 @@ def test_a_figures_ids_are_few_and_do_not_depend_on_the_last_bits_of_positions()
         '<use href="#i0"/><g clip-path="url(#i1)"/><path id="i0"/><clipPath id="i1"/><g id="title"/>')
 
 
+def test_a_figures_paths_are_short_and_the_same() -> None:
+    drawn = ('<g transform="scale(0.123456)">\n   <path d="M 0 529.2004 \nL 57.598 12.00049 \nQ 1 2 3 4 \nz\n" style="a"/>\n'
+             "  </g>")
+    assert style._short(drawn) == (
+        '<g transform="scale(0.123456)">\n<path d="M0 529.2L57.6 12Q1 2 3 4z\n" style="a"/>\n</g>')
+
+
 # ---- a user's own settings
 
 DRAWN = """

@@ -76,6 +76,25 @@ def test_the_picture_sets_ours_beside_the_originals(timed: Timed, halved: Halved
         assert words in picture.alternative.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_the_picture_shows_the_judged_and_the_fastest_engine_on_other_hardware(timed: Timed) -> None:
+    there = timed({"torchscript": 500, "torchscript-cpp": 389, "eager": 700, "torchscript-cudagraph": 169}, "NVIDIA H200")
+    picture = result.overview(CLAIMS, [], timed({"eager": 1656}), None, None, [there])
+    shown = picture.numbers[picture.numbers["what"] == "mean latency of one image (µs)"]["of"]
+    assert list(shown) == ["original, P100", "eager", "torchscript-cudagraph, NVIDIA H200", "torchscript-cpp, NVIDIA H200"]
+    assert "takes 1,656 µs here with eager" in picture.title
+
+
+def test_claims_are_set_side_by_side_by_what_each_run_measured_itself() -> None:
+    def verdicts(when: str) -> list[dict]:
+        return [{"verdict": "reproduced", "ours": "5 µs", "evidence": [{"when": when}]},
+                {"verdict": "not run", "ours": "–", "evidence": []}]
+
+    claims = [{"step": "latency", "short": "fast"}, {"step": "faster", "short": "faster"}, {"step": "train", "short": "right"}]
+    table = result.claims_table(claims, {"here": verdicts(THIS_RUN), "there": verdicts(EARLIER)})
+    assert list(table["claim"]) == ["fast", "faster"]
+    assert list(table["here"]) == ["reproduced: 5 µs", "not run"] and list(table["there"]) == ["–", "not run"]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "medians_us", "ratio", "panels"),
     [([94.1], None, None, {"accuracy (%)"}),
