@@ -76,7 +76,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
     title = f"{accuracy:g}% is reached by nothing that was tried"
     if winner:
         title = f"{accuracy:g}% takes {winner['us']:,.0f} µs" + (
-            f", {winner['ratio']:.2f} of TorchScript's time for the original network" if "ratio" in winner else "")
+            f", {winner['ratio']:.3f} of TorchScript's time for the original network" if "ratio" in winner else "")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.6))
         axis.step([row["us"] for row in kept], [row["test_accuracy"] for row in kept], where="post", color="0.6", linewidth=1)

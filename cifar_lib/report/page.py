@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +31,7 @@ def verdict_table(claims: Sequence[dict], verdicts: Sequence[Mapping]) -> HTML:
         if verdict["verdict"] == NOT_RUN and claim["hardware"] != "any":
             cells = f'<td colspan="{len(heads)}">{words} {judged} {reason}</td>'
         else:
-            others = [html.escape(claim["original"]), html.escape(verdict["ours"]), f"{judged}<br>{reason}",
+            others = [_words(claim["original"]), _words(verdict["ours"]), f"{judged}<br>{reason}",
                       _evidence(claim["step"], verdict["evidence"])]
             cells = f"<td>{words}</td>" + "".join(
                 f'<td data-label="{head}">{cell}</td>' for head, cell in zip(heads[1:], others))
@@ -47,12 +48,12 @@ def summary(claims: Sequence[dict], verdicts: Sequence[Mapping], fastest: str | 
     lines = []
     for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN):
         alike = [_link(f"#{claim['id']}", claim["short"])
-                 + (f" (here {html.escape(verdict['ours'])})" if kind == NOT_REPRODUCED else "")
+                 + (f" (here {_words(verdict['ours'])})" if kind == NOT_REPRODUCED else "")
                  for claim, verdict in zip(claims, verdicts) if verdict["verdict"] == kind]
         if alike:
             lines.append((_marked(kind, f"{len(alike)} of {len(claims)} claims {kind}"), "; ".join(alike)))
     if fastest:
-        lines.append(("<strong>at 94%</strong>", html.escape(fastest)))
+        lines.append(("<strong>at 94%</strong>", _words(fastest)))
     return HTML(f'<dl class="summary">{"".join(f"<dt>{head}</dt><dd>{text}</dd>" for head, text in lines)}</dl>')
 
 
@@ -91,12 +92,12 @@ def measured(records: object) -> bool:
 
 def sentence(text: str) -> HTML:
     """A paragraph."""
-    return HTML(f"<p>{html.escape(text)}</p>")
+    return HTML(f"<p>{_words(text)}</p>")
 
 
 def sentences(items: Sequence[str]) -> HTML:
     """A list, a sentence an item."""
-    return HTML("<ul>" + "".join(f"<li>{html.escape(sentence)}</li>" for sentence in items) + "</ul>")
+    return HTML("<ul>" + "".join(f"<li>{_words(sentence)}</li>" for sentence in items) + "</ul>")
 
 
 def facts(record: dict) -> HTML:
@@ -154,6 +155,11 @@ def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], beside: Sequen
         "Verdicts alone": f"<code>{html.escape(f'python -m cifar_lib.analysis.verdicts {run}')}</code>",
     }
     return HTML(_list(rows))
+
+
+def _words(text: str) -> str:
+    """`text` with its numbers kept on one line with their unit."""
+    return re.sub(r"(?<=\d) (?=µs)", "\N{NO-BREAK SPACE}", html.escape(text))
 
 
 def _marked(verdict: str, text: str | None = None) -> str:
