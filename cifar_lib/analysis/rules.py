@@ -38,7 +38,7 @@ from cifar_lib.analysis.judgement import (
 )
 from cifar_lib.analysis.latency import LEAST_RUNS
 
-TOO_NOISY = "too noisy to tell: the same engine timed twice differs by {:.1%} (A/A test)"
+TOO_NOISY = "too noisy to tell: the same engine timed twice differs by {:.1%} (A/A test); a quieter machine could"
 
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:

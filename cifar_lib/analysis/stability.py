@@ -40,7 +40,7 @@ def stability_warnings(record: Mapping) -> list[str]:
     drifts = np.array([second.mean() / first.mean() - 1 for first, second in halves if len(second)] or [0])
     if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
         warnings.append(f"from the first to the second half of the rounds every engine's mean changes ({min(drifts):+.0%} to "
-                        f"{max(drifts):+.0%}): the machine does, and intervals over runs take that for chance")
+                        f"{max(drifts):+.0%}): the machine changed, which the intervals over runs take for chance")
     aa_test = next((row for row in rows if row.get("variant") == AA_TEST), None)
     if aa_test and (same := latency.ratio(aa_test, rows)):
         _, (low, high) = same

@@ -6,9 +6,12 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from cifar_lib.analysis import frontier, latency
 from cifar_lib.report.style import (
+    ENGINES,
     MARKS,
     STYLE,
     Picture,
@@ -89,14 +92,21 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         for row, height in zip(kept, cycle([-11, -24])):  # in turns, or neighbours cover each other
             axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
                           fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
+        used = {kind: [name for name in names if name in {row[kind] for row in rows}]
+                for kind, names in (("engine", ENGINES), ("precision", MARKS))}
+        figure.legend(handles=[
+            *(Line2D([], [], color=engine_color(engine), linewidth=3, label=engine) for engine in used["engine"]),
+            *(Line2D([], [], color="0.3", marker=MARKS[precision], linestyle="", markerfacecolor="white", label=precision)
+              for precision in used["precision"])], loc="outside right center", frameon=False, fontsize=9)
         ends = [row["us"] for row in rows]
         axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
                  xlim=(0.8 * min(ends), 1.6 * max(ends)))
         plain_log_ticks(axis, *axis.get_xlim())
         return picture(
             figure, "faster", title,
-            "A mark for each precision, a color for each engine; hollow: the original network, filled: smaller ones. The line "
-            "joins what no faster one beats in accuracy; bars are 95% intervals (binomial).",
+            "A mark for each precision, a color for each engine" + (
+                "; hollow: the original network, filled: smaller ones" if any(row["network"] for row in rows) else "")
+            + ". Along the gray line nothing faster is as accurate; bars are 95% intervals (binomial).",
             "Median latency and accuracy: " + listed(
                 f"{frontier.name(row)} {row['us']:,.0f} µs and {row['test_accuracy']:.2f}%" for row in rows) + ".",
             table(record), [axis])
@@ -119,6 +129,7 @@ def makeup(record: Mapping, accuracy: float) -> Picture | None:
                 axis.barh([number], [us], left=left, color=color, label=part if number == 0 else None, height=0.6)
                 left += us
         axis.set(yticks=range(len(parts)), yticklabels=list(parts), xlabel="median latency of one image (µs)")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axis.invert_yaxis()
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         return picture(

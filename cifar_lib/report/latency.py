@@ -66,9 +66,11 @@ def sentence(record: dict) -> str:
     words = f"One image takes {with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
     if ratio := latency.ratio(fastest, rows):
         words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
-    runs = len(latency.judged_runs(fastest))
-    return (f"{words} (medians). In the table each run's quantile is averaged over {runs} runs; the median and the "
-            "ratio have their 95% intervals. The figures pool the images of these runs.")
+    runs = f"{len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images"
+    disturbed = sum(run.get("disturbed", False) for row in rows for run in row["runs"])
+    return (f"{words} (medians). In the table each run's quantile is averaged over {runs}; the median and the ratio have their "
+            "95% intervals. The figures pool the images of these runs. Other programs disturbed "
+            f"{disturbed or 'none'} of the runs.")
 
 
 def checks(record: dict) -> list[str]:

@@ -178,7 +178,8 @@ def _link(target: str, text: str) -> str:
 def _evidence(step: str, evidence: Sequence[Mapping]) -> str:
     """The section to read, and when and on what (but for this run's machine) the records were made, linked by their dates."""
     section = SECTIONS[step]
-    lines = [_link(f"#{section}", section.replace("-", " "))]
+    elsewhere = step == "latency" and evidence and all(item["when"] != THIS_RUN for item in evidence)
+    lines = [] if elsewhere else [_link(f"#{section}", section.replace("-", " "))]  # that section shows this run's own
     alike: dict[tuple[str, str], dict[str, list[str]]] = {}
     for item in evidence:
         dates = alike.setdefault((item["when"], item["hardware"]), {})

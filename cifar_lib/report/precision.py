@@ -34,6 +34,10 @@ def sentence(record: dict) -> str:
     answer = "Yes" if helps else "Undecided" if best["ratio_interval"][0] < 1 else "No"
     words = (f"{answer}: one image at a time, {best['precision']} takes "
              f"{'' if helps else 'at best '}{times} with {best['engine']}.")
+    others = [f"{with_interval((row['ratio'], row['ratio_interval']), 2)} times with {precision.name(row)} ({row['support']})"
+              for row in rows if row is not best]
+    if others:
+        words += f" Else it is {listed(others)}."
     if share := precision.share_of_ceiling(record, best["engine"], precision.BASE, 1):
         words += f" In float32 the network then computes at {share:.0%} of the best rate of arithmetic measured here."
     if share := precision.gpu_share(record, best["engine"], precision.BASE):
@@ -46,7 +50,9 @@ def sentence(record: dict) -> str:
     for row in precision.ran(record):
         if row["precision"] in ("tf32", "int8") and "ratio" in row:
             times = with_interval((row["ratio"], row["ratio_interval"]), 2)
-            words += f" {row['precision']} takes {times} times float32's latency with {row['engine']}."
+            base = precision.base_of(row, record)["test_accuracy"]
+            words += (f" {row['precision']} takes {times} times float32's latency with {row['engine']}, and is right on "
+                      f"{row['test_accuracy']:.2f}% instead of {base:.2f}%.")
     return words
 
 
@@ -59,7 +65,7 @@ def table(record: dict) -> pd.DataFrame:
         "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
         "to right": row.get("changed_to_right"), "to wrong": row.get("changed_to_wrong"),
         "logits change by at most": row.get("largest_logit_change"), "on average": row.get("mean_logit_change"),
-        "expected calibration error": row["calibration_error"], "threads": row["threads"],
+        "expected calibration error (0 to 1)": row["calibration_error"], "threads": row["threads"],
     } for row in precision.ran(record))
     return table.astype(dict.fromkeys(["changed predictions", "to right", "to wrong"], "Int64"))  # whole also where some lack
 

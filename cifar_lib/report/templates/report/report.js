@@ -30,6 +30,13 @@ for (const table of document.querySelectorAll('.table table')) {
   });
 }
 
+// What is wider than the page fades at its right edge until it is scrolled to the end.
+for (const wide of document.querySelectorAll('.table, figure > div[role]')) {
+  const look = () => wide.toggleAttribute('data-goes-on', wide.scrollLeft + wide.clientWidth < wide.scrollWidth - 1);
+  wide.addEventListener('scroll', look);
+  new ResizeObserver(look).observe(wide);
+}
+
 // Where one points into a figure's axes, the values there are told beside the pointer.
 function valueAt(share, side) {
   const value = side.logarithmic ? side.low * (side.high / side.low) ** share : side.low + (side.high - side.low) * share;
