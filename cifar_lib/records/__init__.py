@@ -27,6 +27,7 @@ SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
 SHIPPED = "shipped"  # the run whose weights and exports stand in for an earlier step
 REFERENCE_TRAININGS = (SHIPPED, "h100")  # runs whose trainings, of hours, count as evidence beside any run's own
+REFERENCE_ABLATIONS = ("bfloat16",)  # runs that hold ablations beside the shipped one
 REFERENCE_GPUS = ("h200",)  # runs that decide the claims about a GPU for runs that cannot
 AA_TEST, ONE_IMAGE = "aa-test", "one-image"  # variants of an engine's row: itself as if another, one image over and over
 RECIPE_NAMES, VARIANT_NAMES = {"seed": "original"}, {"again": AA_TEST}  # what older records call a thing, and its name now

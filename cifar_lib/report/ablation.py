@@ -25,15 +25,21 @@ def table(record: Mapping) -> pd.DataFrame:
     })
 
 
+def sentence(record: Mapping) -> str:
+    """What leaving out each part costs (points of accuracy, with its interval), and how that was measured."""
+    change, half = _changes(record)
+    found = (f"{mean:+.2f}" + ("" if np.isnan(half) else f" ({mean - half:+.2f} to {mean + half:+.2f})") + f" {name}"
+             for name, mean in change.mean(axis=1).items())
+    return f"{_how(record)}. Accuracy changes, in points, by {listed(found)}."
+
+
 def effects(record: Mapping) -> Picture:
     """What leaving out each part of the recipe costs (points of accuracy), a dot for each seed.
 
     The title names a part only where its interval excludes none; with a single seed there are no intervals.
     """
-    accuracies = _by_training(record).drop(index=ORIGINAL_RECIPE, errors="ignore")
-    change = (accuracies - accuracies.iloc[0]).iloc[1:]
-    mean, parameters = change.mean(axis=1), record["parameters"]
-    half = statistics.differences_half(accuracies.to_numpy()) if len(accuracies.columns) > 1 else np.nan
+    change, half = _changes(record)
+    mean = change.mean(axis=1)
     clear = [name for name in change.index if abs(mean[name]) > half]
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.6 + 0.32 * len(change)))
@@ -48,11 +54,22 @@ def effects(record: Mapping) -> Picture:
             f"Trained {clear[0]}, accuracy changes by {mean[clear[0]]:+.1f} points" if clear else
             "No part stands out from the luck of a seed" if len(change.columns) > 1 else
             "One seed does not tell what a part brings from luck",
-            f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
-            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images. "
-            f"Dots: one seed each; lines: the mean{'' if np.isnan(half) else ' with its 95% interval'}.",
+            f"{_how(record)}. Dots: one seed each; lines: the mean{'' if np.isnan(half) else ' with its 95% interval'}.",
             "Mean change of accuracy: " + listed(f"{name} {value:+.2f}" for name, value in mean.items()),
             table(record))
+
+
+def _how(record: Mapping) -> str:
+    parameters = record["parameters"]
+    return (f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
+            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images")
+
+
+def _changes(record: Mapping) -> tuple[pd.DataFrame, float]:
+    """The change of accuracy without each part, by seed, and half the width of the 95% interval of their means (or NaN)."""
+    accuracies = _by_training(record).drop(index=ORIGINAL_RECIPE, errors="ignore")
+    half = statistics.differences_half(accuracies.to_numpy()) if len(accuracies.columns) > 1 else np.nan
+    return (accuracies - accuracies.iloc[0]).iloc[1:], half
 
 
 def _by_training(record: Mapping, number: str = "accuracy") -> pd.DataFrame:

@@ -224,6 +224,7 @@ def test_a_real_ablation_is_drawn_and_has_a_row_for_each_training(made: Made) ->
     record = made.record("ablation")
     assert set(ablation.table(record)["trained with"]) == {"the fast recipe", "without dirac"}
     assert "One seed does not tell" in ablation.effects(record).title
+    assert ablation.sentence(record).endswith(" without dirac.") and "(" not in ablation.sentence(record)  # nor an interval
 
 
 # ---- photos and rates
