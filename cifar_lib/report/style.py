@@ -100,7 +100,8 @@ def with_interval(estimate: tuple[float, statistics.Interval], digits: int = 0) 
 
 def not_run(rows: Iterable[Mapping], name: Callable[[Mapping], str]) -> list[str]:
     """Which of a record's rows could not run here, and why, a sentence each."""
-    return [f"{name(row)}: {row['reason']}" for row in rows if "reason" in row]
+    return [row["reason"] if row["reason"].startswith(f"{name(row)} ") else f"{name(row)}: {row['reason']}"
+            for row in rows if "reason" in row]
 
 
 def listed(items: Iterable[str]) -> str:
@@ -176,9 +177,13 @@ def _renumbered(svg: str) -> str:
 
 
 def _short(svg: str) -> str:
-    """`svg` with its coordinates in hundredths of a point, scales with all digits, and no more white space than it needs."""
+    """`svg` with its coordinates in hundredths of a point, and no more white space and words than it needs.
+
+    Scales keep their digits. Letters, which matplotlib places in hundredths of their size, are moved by whole ones.
+    """
     rounded = re.sub(r"(?<!scale\()(?<!\d)\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), svg)
-    return re.sub(r" ?\n *", "\n", re.sub(r" ?\n([LQCMz]) ?|(?<=d=\"M) ", r"\1", rounded))
+    placed = re.sub(r'(?<=") transform="translate\(([\d.]+) 0\)"/>', lambda match: f' x="{float(match[1]):.0f}"/>', rounded)
+    return re.sub(r" ?\n *", "\n", re.sub(r" ?\n([LQCMz]) ?|(?<=d=\"M) ", r"\1", placed))
 
 
 def _readable(axis: Axes) -> dict:

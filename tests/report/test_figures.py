@@ -315,9 +315,10 @@ def test_a_figures_ids_are_few_and_do_not_depend_on_the_last_bits_of_positions()
 
 def test_a_figures_paths_are_short_and_the_same() -> None:
     drawn = ('<g transform="scale(0.123456)">\n   <path d="M 0 529.2004 \nL 57.598 12.00049 \nQ 1 2 3 4 \nz\n" style="a"/>\n'
-             "  </g>")
+             '   <use xlink:href="#i1" transform="translate(1882.27 0)"/>\n  </g>')
     assert style._short(drawn) == (
-        '<g transform="scale(0.123456)">\n<path d="M0 529.2L57.6 12Q1 2 3 4z\n" style="a"/>\n</g>')
+        '<g transform="scale(0.123456)">\n<path d="M0 529.2L57.6 12Q1 2 3 4z\n" style="a"/>\n'
+        '<use xlink:href="#i1" x="1882"/>\n</g>')
 
 
 # ---- a user's own settings
