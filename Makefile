@@ -28,14 +28,22 @@ endif
 # On a cluster, a step is a job with so many cores. What is timed runs on nodes with one feature, so that all records are about
 # one kind of machine.
 CORES ?= 8
+ifneq ($(CLUSTER),)
+ifeq ($(wildcard profiles/$(CLUSTER)/config.yaml),)
+$(error There is no cluster profile $(CLUSTER): CLUSTER=slurm is one, and profiles/$(CLUSTER)/config.yaml would be another)
+endif
+endif
 WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES),--cores all) $(FLAGS)
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A
 # record is written whole or not at all, so what a step left is complete where it is there, even if the step failed after it.
 PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)') \
 	$(if $(NODES),'nodes="$(NODES)"') $(if $(GPU),gpu=$(GPU))
+HAS_SLURM = $(if $(filter slurm,$(CLUSTER)),@python -c "import snakemake_executor_plugin_slurm" 2> /dev/null || \
+	{ echo "CLUSTER=slurm needs Snakemake's executor for it: .venv/bin/pip install -e '.[slurm]'" >&2; exit 1; })
 report: .venv/ready
 	@mkdir -p "$(OWN)"
+	$(HAS_SLURM)
 	$(if $(CLUSTER),@python -c "from cifar_lib.records import cifar10; cifar10.find()")
 	@reason=$$(mktemp -p "$(OWN)"); trap 'rm "$$reason"' EXIT; export REPORT_REASON="$$reason"; \
 		snakemake $(WHERE) --keep-incomplete --ignore-incomplete --nolock $(PLAN) \
@@ -53,6 +61,7 @@ machines:
 
 plan: .venv/ready
 	@mkdir -p "$(OWN)"
+	$(HAS_SLURM)
 	@snakemake --dry-run $(WHERE) --keep-incomplete --ignore-incomplete --nolock all $(PLAN)
 
 # What times something by the clock runs alone, the rest on two cores.

@@ -84,7 +84,7 @@ rule train:
         notebook="1_train", values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"]),
         code=code.digest("1_train")
     threads: workflow.cores
-    priority: 3
+    priority: 4
     resources: **GPU
     shell: EXECUTE
 
@@ -97,7 +97,7 @@ rule export:
         notebook="2_export", values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"]),
         code=code.digest("2_export")
     threads: workflow.cores
-    priority: 2
+    priority: 3
     shell: EXECUTE
 
 
@@ -107,7 +107,7 @@ rule latency:
     log: f"{LOGS}/3_latency.ipynb"
     params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
     threads: workflow.cores  # all of them: nothing else may run while it measures
-    priority: 1
+    priority: 2
     resources: **TIMED
     shell: EXECUTE
 
@@ -118,6 +118,7 @@ rule half_precision:
     log: f"{LOGS}/4_half_precision.ipynb"
     params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
     threads: workflow.cores
+    priority: 1
     resources: **TIMED
     shell: EXECUTE
 

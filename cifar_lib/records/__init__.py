@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cifar_lib import ROOT, RUN_NAME, InputError
-from cifar_lib.records import environment
+from cifar_lib.records import code, environment
 
 SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
@@ -39,7 +39,8 @@ PROFILE_VARIABLE = "REPORT_PROFILE"  # the environment variable in which `make r
 class Step:
     """One step of one run while it is under way: opened at the start of a notebook, written at its end.
 
-    Raises InputError where the run's name is no name, its folder cannot be written, or another process is at this step.
+    Raises InputError where the run's name is no name, its record is one that the project ships, its folder cannot be written,
+    or another process is at this step.
     """
 
     name: str
@@ -55,6 +56,10 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
+        record = f"results/{self.run}/{self.name}/record.json"
+        if (self.folder / "record.json").is_file() and code.is_as_committed(record):
+            raise InputError(f"{self.run} is a reference run of this project: give yours another name, or delete {record} to "
+                             "make it anew.")
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
         probe = self.folder / ".probe"

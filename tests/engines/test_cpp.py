@@ -107,6 +107,7 @@ def without(name: str) -> Callable[[dict], None]:
         (without("--data"), "--data is needed"),
         ({"--model": "nowhere.pt"}, "there is no model at nowhere.pt."),
         ({"--data": "nowhere.bin"}, "there is no data file at nowhere.bin."),
+        ({"--data": __file__}, f"{__file__} is not in CIFAR-10's binary format (a label is 34): name a batch file"),
         ({"--model": __file__}, f"{__file__} cannot be loaded"),
         ({"--images": "31"}, "holds 30 images, fewer than the 31 asked for."),
         ({"--images": "0"}, "--images must be a whole number of at least 1, not 0."),

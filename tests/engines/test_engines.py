@@ -323,4 +323,4 @@ def test_engines_are_listed_by_their_names() -> None:
 
 
 def test_every_engine_has_its_color_in_the_figures() -> None:
-    assert list(ENGINES) == style.ENGINES
+    assert sorted(ENGINES) == sorted(style.ENGINES)

@@ -26,7 +26,7 @@ def make_report(tmp_path_factory: pytest.TempPathFactory) -> MakeReport:
     make_report = MakeReport(folder)
     steps, process = make_report("RUN=done")
     assert process.returncode == 0, process.stderr
-    assert sorted(steps) == STEPS and steps[:2] == STEPS[:2] and steps[-1] == STEPS[-1]
+    assert steps == STEPS
     return make_report
 
 
@@ -97,6 +97,13 @@ def test_an_old_record_does_not_stand_in_for_the_one_of_a_step_that_failed(make_
     steps, process = make_report("RUN=done")
     assert process.returncode == 0, process.stderr
     assert steps == ["3_latency", "6_report"]
+
+
+@pytest.mark.parametrize("target", ["report", "plan"])
+def test_a_cluster_that_is_not_known_is_refused(make_report: MakeReport, target: str) -> None:
+    process = subprocess.run(["make", target, "CLUSTER=slrum"], cwd=make_report.folder, capture_output=True, text=True)
+    assert process.returncode != 0 and process.stdout == ""
+    assert "There is no cluster profile slrum: CLUSTER=slurm is one" in process.stderr
 
 
 def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: MakeReport) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from clones import ALONE, COMMITTED_RUNS, clone, environment, measure_ceilings_briefly, use_stand_in_data
+from clones import ALONE, COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_stand_in_data
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
@@ -88,6 +88,7 @@ def test_papermill_lists_every_parameter_with_type_and_meaning(path: Path) -> No
         ("1_train", {"epohcs": 3}, "unknown parameter epohcs: did you mean epochs?"),
         ("1_train", {"epochs": 0}, "epochs must be between 1 and 1,000, not 0."),
         ("3_latency", {"device": "tpu"}, "device must be one of 'auto', 'cpu', 'cuda', not 'tpu'."),
+        ("3_latency", {"run": REFERENCE}, f"{REFERENCE} is a reference run of this project: give yours another name"),
         ("4_half_precision", {"batch_engines": ["compile"]}, "batch_engines names 'compile', which is not among the engines."),
         ("6_report", {"run": "nowhere"}, "there is no run 'nowhere' under results/"),
     ],

@@ -125,6 +125,9 @@ Images read_images(const std::string& path, int64_t count) {
         if (!file.read(reinterpret_cast<char*>(record.data()), static_cast<std::streamsize>(record.size())))
             throw std::invalid_argument(path + " holds " + std::to_string(i) + " images, fewer than the " +
                                         std::to_string(count) + " asked for.");
+        if (record[0] > 9)
+            throw std::invalid_argument(path + " is not in CIFAR-10's binary format (a label is " + std::to_string(record[0]) +
+                                        "): name a batch file, as the archive holds them.");
         const auto pixels = torch::from_blob(record.data() + 1, {1, 3, 32, 32}, torch::kUInt8).to(torch::kFloat32);
         read.images.push_back((pixels / 255 - 0.5) / 0.25);
         read.labels.push_back(record[0]);
