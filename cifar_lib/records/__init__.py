@@ -5,6 +5,7 @@ A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters
 a run has its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
+import io
 import json
 import lzma
 import os
@@ -126,8 +127,10 @@ def read(folder: Path) -> dict:
 
 def _write_series(path: Path, values: np.ndarray) -> None:
     """Write what np.load reads, a fifth smaller than by np.savez_compressed."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive, archive.open("values.npy", "w") as file:
-        np.lib.format.write_array(file, values, allow_pickle=False)
+    array = io.BytesIO()
+    np.save(array, values, allow_pickle=False)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("values.npy", array.getvalue())
 
 
 def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
