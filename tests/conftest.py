@@ -76,11 +76,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of the made records first: one worker of pytest-xdist makes them while the other is at other tests.
 
-    Of the long ones, which are few: the longest, then the shortest. The first worker gets these two, and with the rest
-    between, the second ends at about the same time.
+    Of the long ones, which are few: the longest, then the second shortest. The first worker gets these two, and the second,
+    which gets the rest, ends at about the same time.
     """
     items.sort(key=lambda item: "made" not in getattr(item, "fixturenames", ()))
     seconds = {item: mark.kwargs["seconds"] for item in items if (mark := item.get_closest_marker("ci"))}
     shortest_first = sorted(seconds, key=seconds.__getitem__)
-    long = shortest_first[-1:] + shortest_first[:-1][:1] + shortest_first[1:-1][::-1]
+    first_worker = shortest_first[-1:] + shortest_first[1:-1][:1]
+    long = first_worker + [item for item in reversed(shortest_first) if item not in first_worker]
     items[:] = [item for item in items if item not in seconds] + long

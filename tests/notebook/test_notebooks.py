@@ -114,7 +114,7 @@ def test_papermill_stops_at_a_wrong_parameter_with_one_sentence(tmp_path: Path) 
     assert sorted((ROOT / "results").rglob("record.json")) == before
 
 
-@pytest.mark.ci(seconds=83)
+@pytest.mark.ci(seconds=123)
 def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def until(condition: object, process: subprocess.Popen, seconds: float = 300) ->
         time.sleep(0.1)
 
 
-@pytest.mark.ci(seconds=131)
+@pytest.mark.ci(seconds=134)
 def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

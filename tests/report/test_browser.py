@@ -222,7 +222,7 @@ def test_paper_cuts_no_figure_and_no_table(opened: Callable[..., Page]) -> None:
     assert page.pdf(format="A4", margin=MARGINS).count(b"/Type /Page\n") > 5
 
 
-@pytest.mark.ci(seconds=25)
+@pytest.mark.ci(seconds=32)
 def test_the_same_records_make_the_same_report_in_another_folder(report: Path, tmp_path: Path) -> None:
     first, second = report.parents[2], clone_without_pictures(tmp_path / "another")
     make_report(second)

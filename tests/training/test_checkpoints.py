@@ -257,7 +257,7 @@ def kill_after_epoch(process: subprocess.Popen, folder: Path, epoch: int, delay:
 
 
 @pytest.mark.parametrize(("mixed_precision", "epochs"), [
-    pytest.param("off", (1, 3, 5), marks=pytest.mark.ci(seconds=57), id="float32"), pytest.param("on", (3,), id="bfloat16")])
+    pytest.param("off", (1, 3, 5), marks=pytest.mark.ci(seconds=47), id="float32"), pytest.param("on", (3,), id="bfloat16")])
 def test_killed_several_times_a_training_ends_with_the_same_weights_bit_for_bit(
     tmp_path: Path, mixed_precision: str, epochs: tuple[int, ...]
 ) -> None:
