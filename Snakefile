@@ -18,8 +18,7 @@ plan_file = Path("profiles") / f"{PROFILE}.yaml"
 if not plan_file.is_file():
     names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))
     sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
-committed = {*code.git("ls-files", f"results/{RUN}/*record.json").split()}
-if RUN == SHIPPED or committed - {*code.git("diff", "--name-only", "HEAD", "--", f"results/{RUN}").split()}:
+if RUN == SHIPPED or any(map(code.is_as_committed, code.git("ls-files", f"results/{RUN}/*record.json").split())):
     sys.exit(f"RUN={RUN} is a reference run of this project: give yours another name" + (
         "." if RUN == SHIPPED else f", or delete results/{RUN} to make it anew."))
 

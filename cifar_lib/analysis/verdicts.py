@@ -23,13 +23,13 @@ def judge(by_step: ByStep, claims: list[dict]) -> list[dict]:
 
     A claim about hardware that the run lacks is judged by a run that has it, where the project ships one.
     """
-    verdicts = []
+    verdicts, others = [], elsewhere(by_step)
     for claim in claims:
         rule = RULES[claim["rule"]]
         judgement = rule(claim, by_step)
         if judgement.verdict == NOT_RUN and claim["hardware"] != "any":
-            others = (rule(claim, other) for other in elsewhere(by_step))
-            judgement = next((other for other in others if other.verdict != NOT_RUN), judgement)
+            theirs = (rule(claim, other) for other in others)
+            judgement = next((other for other in theirs if other.verdict != NOT_RUN), judgement)
         evidence = [{"record": used.path, "when": used.when, "made": used.record["made"],
                      "hardware": used.record["environment"]["hardware"]} for used in judgement.used]
         verdicts.append({"id": claim["id"], "verdict": judgement.verdict, "reason": judgement.reason, "ours": judgement.ours,
