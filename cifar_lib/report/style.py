@@ -4,6 +4,7 @@ import html
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ def picture(
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    svg = _short(_renumbered(buffer.getvalue()))
+    svg = _without_repetition(_short(_renumbered(buffer.getvalue())))
     return Picture(name, title, svg, caption, alternative, numbers, [_readable(axis) for axis in readable])
 
 
@@ -186,6 +187,21 @@ def _short(svg: str) -> str:
     return re.sub(r" ?\n *", "\n", re.sub(r" ?\n([LQCMz]) ?|(?<=d=\"M) ", r"\1", placed))
 
 
+def _without_repetition(svg: str) -> str:
+    """`svg` without what changes nothing: groups that say nothing of what is in them, and a shape's style where it is used."""
+    style_of = dict(re.findall(r'<path id="([^"]*)" d="[^"]*" style="([^"]*)"', svg))
+    styled = re.sub(r'(<use xlink:href="#([^"]*)"[^>]*?) style="([^"]*)"',
+                    lambda use: use[1] if style_of.get(use[2]) == use[3] else use[0], svg)
+    bare: list[bool] = []  # of each group that is open
+
+    def kept(tag: re.Match) -> str:
+        if not tag["end"]:
+            bare.append(not tag["attributes"])
+        return "" if (bare.pop() if tag["end"] else bare[-1]) else tag[0]
+
+    return re.sub(r"<(?P<end>/)?g(?P<attributes> [^>]*[^/>])?>\n?", kept, styled)
+
+
 def _readable(axis: Axes) -> dict:
     """Where `axis` lies in its picture (shares from the left and the top), and the label, ends and scale of x and y."""
     place = axis.get_position()
@@ -198,6 +214,7 @@ def _readable(axis: Axes) -> dict:
 def _embeddable(svg: str, name: str) -> str:
     """The <svg> element alone, without its title, its ids made unique to this figure, scaling with the page."""
     element = svg[svg.index("<svg"):].replace('<g id="title">', '<g id="title" display="none">')
-    element = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", element)
+    unique = f"{zlib.crc32(name.encode()):x}"[:4]  # short, since every letter refers to its shape
+    element = re.sub(r'(?:xlink:)?(id="|href="#|url\(#)', rf"\g<1>{unique}", element)
     return re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg \1 style="max-width:100%;height:auto" width="100%"',
                   re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", element, count=1), count=1)
