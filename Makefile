@@ -55,6 +55,7 @@ report: .venv/ready
 
 # A run for each kind of node, named by its feature; the first one's report shows the others beside it.
 machines:
+	$(if $(NODES),,$(error make machines needs NODES="feature feature": a feature of the nodes of each kind))
 	@$(foreach kind,$(NODES),$(MAKE) --no-print-directory report RUN=$(RUN)-$(kind) NODES=$(kind) &&) true
 	@$(MAKE) --no-print-directory report RUN=$(RUN)-$(firstword $(NODES)) NODES=$(firstword $(NODES)) \
 		BESIDE="$(patsubst %,$(RUN)-%,$(wordlist 2,$(words $(NODES)),$(NODES)))"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cifar_lib import RUN_NAME, InputError, records
-from cifar_lib.records import PROFILE_VARIABLE, SHIPPED, code
+from cifar_lib.records import PROFILE_VARIABLE, REFERENCE_ABLATIONS, REFERENCE_GPUS, REFERENCE_TRAININGS, SHIPPED, code
 
 RUN, PROFILE = str(config["run"]), config["profile"]
 if not RUN_NAME.fullmatch(RUN):
@@ -36,6 +36,7 @@ for name in BESIDE:
     if not glob.glob(f"results/{name}/*/record.json"):
         sys.exit(f"There is no run {name} under results/ to set beside this one.")
 
+REFERENCES = {*REFERENCE_TRAININGS, *REFERENCE_ABLATIONS, *REFERENCE_GPUS} - {RUN}  # what a report rests on beside its run
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
@@ -65,7 +66,7 @@ rule all:  # names the records, too, or a deleted one would not be missed where 
 rule report:
     input:
         RECORDS, "claims.yaml", "published.yaml", *glob.glob("cifar_lib/report/templates/report/*"),
-        *(record for run in (SHIPPED, *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
+        *(record for run in (*REFERENCES, *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/6_report.ipynb"
     params: notebook="6_report", values=values(beside=BESIDE), code=code.digest("6_report", without=())
@@ -123,7 +124,7 @@ rule half_precision:
 
 
 rule faster:
-    input: f"{FOLDER}/export/model.pt"
+    input: f"{FOLDER}/export/model.pt", *(f"results/{run}/export/record.json" for run in config["faster"].get("networks", []))
     output: f"{FOLDER}/faster/record.json"
     log: f"{LOGS}/5_faster.ipynb"
     params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")

@@ -5,6 +5,7 @@ Reading and normalising stay outside; the next image starts when the last is don
 """
 
 import gc
+import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -63,15 +64,18 @@ def time_engine(engine: Classifier, images: Sequence[torch.Tensor], warmup: int)
     `others_share`, the share of all cores' time that other programs used.
     """
     warmup_ns = warm_up(engine.classify, images, warmup)
-    process, others = psutil.Process(), Others()
-    switches = process.num_ctx_switches().involuntary
+    others, switches = Others(), _involuntary_switches()
     ns, classes = time_images(engine.classify, images)
-    others_share = others.share()
-    switches = process.num_ctx_switches().involuntary - switches
+    others_share, switches = others.share(), _involuntary_switches() - switches
     logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True)
               for image in images[:IMAGES_WITH_LOGITS]]
     return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns,
             "involuntary_switches": switches, "others_share": others_share}
+
+
+def _involuntary_switches() -> int:
+    """How often the system took the processor away from any thread of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 class Others:

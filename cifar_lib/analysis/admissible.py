@@ -10,8 +10,6 @@ from cifar_lib.analysis.evidence import ByStep, Evidence
 TRAINING_IMAGES = 50_000
 TEST_IMAGES = 10_000
 LEAST_IMAGES = 200  # timed in a run
-# How far an engine's logits may be from PyTorch's in float32: rounding, not another network. They lie between -5 and 10.
-LOGIT_ERROR = {"float32": 0.01, "tf32": 0.1, "float16": 0.1, "bfloat16": 0.5}
 TOLERANCE = 3.0  # percentage points by which the accuracy of timed predictions may differ from the export's, beyond chance
 
 
@@ -88,7 +86,7 @@ def not_of_the_export(claim: dict, row: dict, timing: Evidence, by_step: ByStep)
         return "what was timed is not the model.pt of the export on record"
     if row["images"] < LEAST_IMAGES:
         return f"too short a profile: {row['images']} images a run, {LEAST_IMAGES} at least"
-    if row["largest_logit_error"] > LOGIT_ERROR[row["precision"]]:
+    if row["largest_logit_error"] > latency.LOGIT_ERROR[row["precision"]]:
         return f"the timed engine computes something else: its logits are off by {row['largest_logit_error']:.2g}"
     if timing.is_real and by_step["export"][0].is_real and not _about_as_right(row, export["accuracy"]):
         return f"the timed predictions are right on {row['accuracy']:.2f}%, the export's on {export['accuracy']:.2f}%"
@@ -110,7 +108,8 @@ def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None
     if not by_step["latency"]:
         return None, None
     evidence = by_step["latency"][0]
-    ran = [row for engine in engines for row in latency.compared(evidence.record) if row["engine"] == engine]
+    rows = [row for row in evidence.measured["engines"] if "runs" in row and not row.get("variant")]
+    ran = [row for engine in engines for row in rows if row["engine"] == engine]
     return evidence, ran[0] if ran else None
 
 

@@ -1,6 +1,6 @@
 """A verdict with its reason, and how an interval becomes one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cifar_lib.analysis import latency, statistics
@@ -35,9 +35,9 @@ def within(margin: float, interval: statistics.Interval) -> str:
     return NOT_REPRODUCED if high < -margin or low > margin else INCONCLUSIVE
 
 
-def undisturbed(judgement: Judgement, *rows: dict) -> Judgement:
-    """The judgement, or where the rows' runs were all disturbed no more than "inconclusive"."""
-    if any(latency.is_disturbed(row) for row in rows):
+def undisturbed(judgement: Judgement, runs: Iterable[dict]) -> Judgement:
+    """The judgement, or where others disturbed any of the runs it rests on no more than "inconclusive"."""
+    if latency.is_disturbed(runs):
         return replace(judgement, verdict=INCONCLUSIVE, reason=DISTURBED)
     return judgement
 

@@ -4,7 +4,7 @@ The process is the unit: a number of an engine is the mean of its runs' numbers,
 Runs of the same round are neighbours in time; ratios pair them, so that what the round had in common cancels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from cifar_lib.records import AA_TEST, ONE_IMAGE
 
 BASE = "torchscript"  # the original's; the others' ratios are to it
 LEAST_RUNS = 3  # runs or seeds; with two, a 95% interval of their mean is so wide that it says nothing
+# How far an engine's logits may be from PyTorch's in float32: rounding, not another network, nor a coarser precision (TF32 was
+# off by 0.0016, float32 on every machine by less than 0.00001). They lie between -5 and 10.
+LOGIT_ERROR = {"float32": 0.0005, "tf32": 0.1, "float16": 0.1, "bfloat16": 0.5}
 VARIANTS = {AA_TEST: "in the A/A test", ONE_IMAGE: "with one image over and over"}
 
 
@@ -21,9 +24,15 @@ def name(row: Mapping) -> str:
     return f"{row['engine']} ({VARIANTS[row['variant']]})" if row.get("variant") else row["engine"]
 
 
+def as_named(record: Mapping) -> list[dict]:
+    """The rows of a latency record that ran, and computed in the precision that they are said to."""
+    return [row for row in record["measurements"]["engines"]
+            if "runs" in row and row["largest_logit_error"] <= LOGIT_ERROR[row["precision"]]]
+
+
 def compared(record: Mapping) -> list[dict]:
-    """The rows of a latency record that compare engines: those that ran, without the checks of TorchScript with itself."""
-    return [row for row in record["measurements"]["engines"] if "runs" in row and not row.get("variant")]
+    """The rows of a latency record that compare engines: those of `as_named`, without TorchScript's checks with itself."""
+    return [row for row in as_named(record) if not row.get("variant")]
 
 
 def by_round(row: Mapping) -> dict[int, dict]:
@@ -36,21 +45,28 @@ def by_round(row: Mapping) -> dict[int, dict]:
     return undisturbed if len(undisturbed) >= LEAST_RUNS else dict(numbered)
 
 
+def pairs(row: Mapping, base: Mapping) -> list[tuple[dict, dict]]:
+    """The runs of two rows that count, paired by round; where fewer than LEAST_RUNS rounds do for both, each round's last."""
+    ours, theirs = by_round(row), by_round(base)
+    if len(ours.keys() & theirs.keys()) < LEAST_RUNS:
+        ours, theirs = ({run.get("round", number): run for number, run in enumerate(one["runs"])} for one in (row, base))
+    return [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+
+
 def judged_runs(row: Mapping) -> list[dict]:
     """The runs of a row that count, in the order of their rounds."""
     return [run for _, run in sorted(by_round(row).items())]
 
 
-def is_disturbed(row: Mapping) -> bool:
-    """Whether a row's numbers rest on runs that others disturbed."""
-    return any(run.get("disturbed") for run in judged_runs(row))
+def is_disturbed(runs: Iterable[Mapping]) -> bool:
+    """Whether others disturbed any of these runs."""
+    return any(run.get("disturbed") for run in runs)
 
 
 def paired(row: Mapping, base: Mapping, name: str) -> tuple[float, statistics.Interval]:
     """The ratio of a row's `name` ("mean_ns", say) to another's, paired by round, with its interval."""
-    ours, theirs = by_round(row), by_round(base)
-    rounds = sorted(ours.keys() & theirs.keys())
-    return statistics.ratio_interval([ours[n][name] for n in rounds], [theirs[n][name] for n in rounds])
+    ours, theirs = zip(*pairs(row, base))
+    return statistics.ratio_interval([run[name] for run in ours], [run[name] for run in theirs])
 
 
 def spread(row: Mapping, name: str) -> float:
@@ -73,11 +89,13 @@ def ratio(row: Mapping, rows: list[Mapping]) -> tuple[float, statistics.Interval
 
 
 def aa_difference(record: Mapping) -> float:
-    """How far an engine compared with itself seems to be from itself, as a share; 0 where that was not tried."""
+    """How far an engine may be from itself, as a share: the far end of the A/A test's interval; 0 where that was not tried."""
     rows = [row for row in record["measurements"]["engines"] if "runs" in row]
     same = next((row for row in rows if row.get("variant") == AA_TEST), None)
-    compared_with_itself = same and ratio(same, rows)
-    return abs(compared_with_itself[0] - 1) if compared_with_itself else 0.0
+    if not (same and (found := ratio(same, rows))):
+        return 0.0
+    _, (low, high) = found
+    return max(high - 1, 1 - low)
 
 
 def loadgen_ratio(loadgen: Mapping) -> tuple[float, statistics.Interval]:

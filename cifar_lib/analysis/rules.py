@@ -6,6 +6,7 @@ they say what, where a claim is true and where it is false.
 
 import re
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 
@@ -38,7 +39,8 @@ from cifar_lib.analysis.judgement import (
 )
 from cifar_lib.analysis.latency import LEAST_RUNS
 
-TOO_NOISY = "too noisy to tell: the same engine timed twice differs by {:.1%} (A/A test); a quieter machine could"
+TOO_NOISY = ("too noisy to tell: the same engine timed twice may differ by up to {:.1%} (A/A test); a machine on which that is "
+             "less than {:.2%} could")
 
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:
@@ -148,9 +150,9 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     reason = (f"mean of {len(runs)} runs ({environment['hardware']}, PyTorch {environment['versions']['torch']}), against "
               f"{limit:,.0f} µs with the PyTorch of 2018")
     verdict = against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    if abs(mean / limit - 1) < resolution:
-        verdict, reason = INCONCLUSIVE, TOO_NOISY.format(resolution)
-    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
+    if (distance := abs(mean / limit - 1)) < resolution:
+        verdict, reason = INCONCLUSIVE, TOO_NOISY.format(resolution, distance)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), runs)
 
 
 def run_spread(claim: dict, by_step: ByStep) -> Judgement:
@@ -158,12 +160,13 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
 
     From the runs' standard deviation, with its interval for runs that are normal. Reproduced where the upper end (95%,
     one-sided) is at most twice the original's, below which two samples of ten cannot be told apart; not reproduced where the
-    lower end is above that. Where the A/A test differs by more, the machine cannot tell.
+    lower end is above that. Where the same engine, timed twice, may differ by more, the machine cannot tell.
     """
     evidence, row = engine_row(by_step, claim["engines"])
     if not row:
         return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
-    means = np.array([run["mean_ns"] for run in latency.judged_runs(row)])
+    runs = latency.judged_runs(row)
+    means = np.array([run["mean_ns"] for run in runs])
     ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
     if few := too_few(means, "runs"):
         return not_run(few, evidence, ours)
@@ -174,13 +177,13 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
               f"(90%), where up to {limit:.2%}, twice the original's, counts as the same")
     if low > limit and resolution > limit:
-        return Judgement(INCONCLUSIVE, TOO_NOISY.format(resolution), ours, [evidence])
+        return Judgement(INCONCLUSIVE, TOO_NOISY.format(resolution, limit), ours, [evidence])
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         wanted = f"{claim['runs']} of {claim['images']:,}"
         short = f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {wanted}"
         return not_run(short, evidence, ours)
     verdict = REPRODUCED if high <= limit else NOT_REPRODUCED if low > limit else INCONCLUSIVE
-    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), runs)
 
 
 def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
@@ -199,7 +202,7 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     native = [row for row in rows if row["support"] == "native"]
     row = min(native or rows, key=lambda row: row["ratio"])
     ours = f"{row['precision']}: " + with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
-    runs = latency.judged_runs(row)
+    runs = latency.pairs(row, precision.base_of(row, evidence.record))
     if few := too_few(runs, "runs"):
         return not_run(few, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's time")
     if not native:
@@ -209,14 +212,19 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     verdict = against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
     reason = (f"{len(runs)} runs of {row['engine']} with the fastest 16-bit format that this hardware computes in; a gain "
               f"under {claim['margin']:.0%} would count as none")
-    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row, precision.base_of(row, evidence.record))
+    reason += "".join(f"; {other['precision']}{' is emulated and' * (other['support'] != 'native')} takes {other['ratio']:.2f}"
+                      for other in rows if other is not row)
+    if verdict == INCONCLUSIVE:
+        reason += "; the interval holds both a gain and a loss, and steadier runs, or more, could tell"
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
 
 
 def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     """The median latency of the fastest file that is right on enough test images, over TorchScript's for the original network.
 
     Paired by round. The file's accuracy is a count; that it is not luck is shown by the mean of its network's trainings, which
-    must lie above the limit, too. Reproduced where the ratio's interval lies below the limit, not reproduced where above.
+    must lie above the limit, too. Reproduced where the ratio's interval lies below the limit, not reproduced where above,
+    unless a faster file waits for its network's trainings.
     """
     if not by_step["faster"]:
         return not_run("this run has no record of 5_faster")
@@ -232,21 +240,22 @@ def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
         return not_run(other, evidence)
     rows = frontier.ran(evidence.record)
     row = frontier.fastest_at([row for row in rows if not_by_luck(row, accuracy)], accuracy)
+    untold = frontier.fastest_at([row for row in rows if row["ratio_interval"][0] <= claim["limit"]
+                                  and len(row["seeds_accuracy"]) < LEAST_RUNS], accuracy)
+    if untold and (not row or row["ratio_interval"][0] > claim["limit"]):
+        seeds = f"seeds of its network that were trained: {len(untold['seeds_accuracy'])}, {LEAST_RUNS} are needed"
+        return not_run(f"{frontier.name(untold)}: {seeds}", evidence, _time_at_accuracy(untold))
     if not row:
-        untold = frontier.fastest_at([row for row in rows if row["ratio_interval"][0] <= claim["limit"]
-                                      and len(row["seeds_accuracy"]) < LEAST_RUNS], accuracy)
-        if untold:
-            seeds = f"its network was trained from {len(untold['seeds_accuracy'])} seeds, {LEAST_RUNS} are needed"
-            return not_run(f"{frontier.name(untold)}: {seeds}", evidence, _time_at_accuracy(untold))
         reason = f"nothing that was tried is right on {accuracy:g}%, with a mean above that over {LEAST_RUNS} seeds or more"
         return Judgement(NOT_REPRODUCED, reason, used=[evidence])
     ours = _time_at_accuracy(row)
-    if few := too_few(latency.judged_runs(row), "runs"):
+    runs = latency.pairs(row, base)
+    if few := too_few(runs, "runs"):
         return not_run(few, evidence, ours)
     seeds = row["seeds_accuracy"]
     reason = f"{frontier.name(row)}, {row['us']:,.0f} µs; the network's mean is {np.mean(seeds):.2f}% over {len(seeds)} seeds"
     verdict = against(claim["limit"], row["ratio_interval"], NOT_REPRODUCED, REPRODUCED)
-    return undisturbed(Judgement(verdict, reason, ours, [evidence]), row, base)
+    return undisturbed(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
 
 
 def _time_at_accuracy(row: dict) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from cifar_lib.analysis import latency
-from cifar_lib.records import AA_TEST
 
 
 def stability_warnings(record: Mapping) -> list[str]:
@@ -29,7 +28,7 @@ def stability_warnings(record: Mapping) -> list[str]:
         warnings.append(f"the clock's governor is {cpu['governor']}, not performance")
     disturbed = sum(run.get("disturbed", False) for _, run in runs)
     if disturbed:
-        left = [latency.name(row) for row in rows if latency.is_disturbed(row)]
+        left = [latency.name(row) for row in rows if latency.is_disturbed(latency.judged_runs(row))]
         warnings.append(f"others disturbed {disturbed} of {len(runs)} runs, which were measured again" + (
             f"; of {', '.join(left)} too few undisturbed ones could be had" if left else ""))
     spreads = {latency.name(row): latency.spread(row, "p50") for row in rows}
@@ -41,11 +40,8 @@ def stability_warnings(record: Mapping) -> list[str]:
     if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
         warnings.append(f"from the first to the second half of the rounds every engine's mean changes ({min(drifts):+.0%} to "
                         f"{max(drifts):+.0%}): the machine changed, which the intervals over runs take for chance")
-    aa_test = next((row for row in rows if row.get("variant") == AA_TEST), None)
-    if aa_test and (same := latency.ratio(aa_test, rows)):
-        _, (low, high) = same
-        if max(high - 1, 1 - low) > 0.02:
-            warnings.append(f"by the A/A test an engine may differ from itself by up to {max(high - 1, 1 - low):.1%}")
+    if (difference := latency.aa_difference(record)) > 0.02:
+        warnings.append(f"by the A/A test an engine may differ from itself by up to {difference:.1%}")
     unsettled = sum(begins_slowly(run) for _, run in runs)
     if unsettled > len(runs) / 10:
         warnings.append(f"in {unsettled} of {len(runs)} runs the first images after the warm-up are still more than 5% slower")

@@ -98,12 +98,12 @@ def paired_difference_interval(difference: float, disagreement: float, total: in
 def difference_from_range(values: Sequence[float], least: float, most: float) -> Interval:
     """The 90% interval of the mean of independent values less that of five others, of which the extremes are known.
 
-    The middle of five normal values has 0.261 times their variance, and their range is 2.326 standard deviations on average
-    with the certainty of 3.83 degrees of freedom (Harter, "Order Statistics and their Use", 1970; Patnaik, 1950). The two
-    samples share a standard deviation.
+    The midrange of five normal values has 0.261 times their variance, and the square of their range divided by 2.477 is their
+    variance on average, with the certainty of 3.83 degrees of freedom (Harter, "Order Statistics and their Use", 1970; Patnaik,
+    1950). The two samples share a standard deviation.
     """
     freedom = len(values) - 1, 3.83
-    variances = np.var(values, ddof=1), ((most - least) / 2.326) ** 2
+    variances = np.var(values, ddof=1), ((most - least) / 2.477) ** 2
     error = np.sqrt(np.average(variances, weights=freedom) * (1 / len(values) + 0.261))
     half, difference = stdtrit(sum(freedom), 0.95) * error, np.mean(values) - (least + most) / 2
     return float(difference - half), float(difference + half)

@@ -91,11 +91,11 @@ def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int
     """
     dtype = PRECISIONS[precision]
     size = torch.empty(0, dtype=dtype).element_size()
-    if precision == "int8":  # PyTorch multiplies none: ONNX Runtime does
-        products = {"matrix product": _int8_rate(threads)}
-        return {"precision": precision, "threads": threads, "number_bytes": size, "flop_per_s": max(products.values()),
-                "products": products, "copies": [_copy(count, device) for count in COPIES], "points": []}
     with _settings(precision == "tf32", threads):
+        if precision == "int8":  # PyTorch multiplies none: ONNX Runtime does
+            products = {"matrix product": _int8_rate(threads)}
+            return {"precision": precision, "threads": threads, "number_bytes": size, "flop_per_s": max(products.values()),
+                    "products": products, "copies": [_copy(count, device) for count in COPIES], "points": []}
         before, points = _products(dtype, device), []
         for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
             module = module.to(dtype, memory_format=torch.channels_last)

@@ -23,8 +23,14 @@ ENGINES: dict[str, type[Engine]] = {
 
 
 def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
-    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; a C++ twin gives the same."""
-    setup, name = replace(setup, batch=batch), ENGINES[name].tuned_as or name
+    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; a C++ twin gives the same.
+
+    A file that is made for one size of batch keeps it: another file would not be the one that is timed.
+    """
+    name = ENGINES[name].tuned_as or name
+    if ENGINES[name].model_file(setup) != ENGINES[name].model_file(replace(setup, batch=batch)):
+        batch = setup.batch
+    setup = replace(setup, batch=batch)
     ENGINES[name].prepare(setup)
     engine = ENGINES[name](setup)
     if isinstance(engine, CppEngine):  # it has no twin, and takes one image at a time

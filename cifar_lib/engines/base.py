@@ -19,6 +19,7 @@ import torch
 
 from cifar_lib import ROOT, InputError, own_sentence
 from cifar_lib.model import exists, loaded
+from cifar_lib.records import cifar10
 from cifar_lib.records.environment import hardware
 
 # Numbers of the network and what PyTorch calls them: TensorFloat-32 rounds float32 as it multiplies.
@@ -110,16 +111,26 @@ class PythonEngine(Engine, ABC):
 def prepared_folder(exported: Path) -> Path:
     """Where what engines make of an exported model is kept, so that it is made once.
 
-    A folder under build/ for each model, hardware, version of the libraries and of the code that prepares.
+    A folder under build/ for each model, hardware, data to calibrate with, version of the libraries and of the code that
+    prepares.
     """
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    versions = [metadata.version(library) for library in ("torch", "onnx")]
     exists(exported / "model.pt")
-    parts = [(exported / "model.pt").read_bytes(), hardware("cpu").encode(), *map(str.encode, versions),
-             *(path.read_bytes() for path in sources)]
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    data = "stand-in" if cifar10.name_for_child() == cifar10.STAND_IN else "CIFAR-10"
+    words = [*map(hardware, devices), data, *map(_version, ("torch", "onnx", "onnxruntime", "torchao"))]
+    parts = [(exported / "model.pt").read_bytes(), *map(str.encode, words), *(path.read_bytes() for path in sources)]
     folder = ROOT / "build" / "prepared" / hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _version(library: str) -> str:
+    """The version of a library; nothing where it is not installed, or by a package of another name."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def native_support(precision: str, environment: dict) -> str:

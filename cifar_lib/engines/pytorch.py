@@ -68,6 +68,7 @@ class TorchScript(PyTorchEngine):
 
     def load(self) -> torch.nn.Module:
         network = load_torchscript(self.model_file(self.setup)).eval()
+        _set_convolutions(network, tf32=self.setup.precision == "tf32")
         network = network.to(self.setup.device, self.dtype, memory_format=self.layout)
         with warnings.catch_warnings(action="ignore"):
             network = torch.jit.freeze(network)
@@ -185,6 +186,20 @@ class AOTInductor(PyTorchEngine):
 
     def load(self) -> torch.nn.Module:
         return torch._inductor.aoti_load_package(str(self.model_file(self.setup)))
+
+
+def _set_convolutions(network: torch.jit.ScriptModule, tf32: bool) -> None:
+    """Let cuDNN search for the fastest way to each convolution, and compute in TF32 or not.
+
+    Tracing writes PyTorch's settings into the program as constants (no search, TF32 allowed). They beat those of the process
+    that runs it, whose float32 would be TF32 on a GPU. On a CPU they change nothing.
+    """
+    for module in network.modules():
+        graph = module.graph
+        for convolution in graph.findAllNodes("aten::_convolution"):
+            graph.setInsertPoint(convolution)
+            for place, value in (9, True), (12, tf32):  # benchmark and allow_tf32 among the operation's arguments
+                convolution.replaceInput(place, graph.insertConstant(value))
 
 
 def _dtype_of_images(precision: str) -> torch.dtype:

@@ -31,7 +31,7 @@ def digest(notebook: str, without: Iterable[str] = SHOWN) -> str:
     for module in _reached(cells, set(without)):
         parts.append(_statements(module.read_text(encoding="utf-8")))
         if module.name == "__init__.py":  # what a room builds from: the C++ program's sources
-            sources = sorted(path for path in module.parent.glob("*") if path.suffix in (".cpp", ".txt"))
+            sources = sorted(path for path in module.parent.glob("*") if path.suffix in (".cpp", ".hpp", ".txt"))
             parts += [path.read_text(encoding="utf-8") for path in sources]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -62,7 +62,8 @@ def effects(record: Mapping) -> Picture:
 def _how(record: Mapping) -> str:
     parameters = record["parameters"]
     return (f"{parameters['seeds']} trainings each, of {parameters['epochs']} epochs on {parameters['train_images']:,} images, "
-            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images")
+            f"with a network of width {parameters['width']}, scored on {parameters['held_out']:,} held-out images, by the fast "
+            f"recipe of commit {(record['environment']['commit'] or 'unknown')[:10]}")
 
 
 def _changes(record: Mapping) -> tuple[pd.DataFrame, float]:

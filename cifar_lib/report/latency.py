@@ -17,7 +17,7 @@ def table(record: dict) -> pd.DataFrame:
 
     Quantiles are means over the runs; the median and the ratio have their 95% interval over the runs.
     """
-    rows, table = [row for row in record["measurements"]["engines"] if "runs" in row], []
+    rows, table = latency.as_named(record), []
     for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0]):
         ratio = latency.ratio(row, rows)
         is_base = row["engine"] == latency.BASE and not row.get("variant")
@@ -28,14 +28,20 @@ def table(record: dict) -> pd.DataFrame:
             "accuracy (%)": row["accuracy"] if row.get("variant") != ONE_IMAGE else np.nan,  # of one image it says nothing
             "largest logit error": row["largest_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
-            "precision": row["precision"], "version": row["version"], "threads": row["threads"], "settings": row["settings"],
+            "precision": row["precision"], "version": row["version"], "threads": row["threads"] or "–",
+            "settings": row["settings"],
         })
     return pd.DataFrame(table)
 
 
 def reasons(record: dict) -> list[str]:
-    """What could not run here, and why, a sentence each."""
-    return not_run(record["measurements"]["engines"], latency.name)
+    """What could not run here, or not in its precision, and why, a sentence each."""
+    rows = record["measurements"]["engines"]
+    coarse = [row for row in rows if "runs" in row and row not in latency.as_named(record)]
+    return not_run(rows, latency.name) + [
+        f"{latency.name(row)} is not compared: its logits are off by {row['largest_logit_error']:.2g}, more than rounding in "
+        f"{row['precision']} explains. It took {latency.quantile(row, 'mean')[0]:,.0f} µs in what it computed in; on an NVIDIA "
+        "GPU a traced program allows TF32 by itself." for row in coarse]
 
 
 def run_table(record: dict, series: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -166,7 +172,7 @@ def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
     """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
     undisturbed = _undisturbed(record, series)
     engines, _ = _by_median(record, undisturbed)
-    halves = {name: np.mean(ns[:, ns.shape[1] // 2 :]) / np.mean(ns[:, : ns.shape[1] // 2]) - 1
+    halves = {name: np.median(ns[:, ns.shape[1] // 2 :]) / np.median(ns[:, : ns.shape[1] // 2]) - 1
               for name, ns in undisturbed.items()}
     most = max(halves, key=lambda name: abs(halves[name]))
     lines = -(-len(engines) // 2)
@@ -183,12 +189,12 @@ def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
             plain_log_ticks(axis, *_range_us(series, engines), "y")
         figure.supxlabel("number of the image", fontsize=11)
         figure.supylabel("latency (µs, logarithmic)", fontsize=11)
-        title = f"Within its runs, from first to second half, {engines[most]}'s mean changes by {halves[most]:+.1%}"
+        title = f"Within its runs, from first to second half, {engines[most]}'s median changes by {halves[most]:+.1%}"
         return picture(figure, "latency_over_time", title,
                        "Latency of every image in the order measured, all runs together; in gray runs that others disturbed.",
-                       "Change of the mean from the first to the second half of the runs: "
+                       "Change of the median from the first to the second half of the runs: "
                        + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
-                       pd.DataFrame({"engine": engines[name], "change of the mean (%)": 100 * value}
+                       pd.DataFrame({"engine": engines[name], "change of the median (%)": 100 * value}
                                     for name, value in halves.items()))
 
 

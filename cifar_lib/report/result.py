@@ -127,13 +127,14 @@ def machines_table(timed: Mapping[str, Mapping], half: Mapping[str, Mapping]) ->
     for run, record in timed.items():
         others = [row for row in precision.ran(half[run]) if "ratio" in row] if run in half else []
         for row in latency.compared(record):
+            runs = len(latency.judged_runs(row))
             same_engine = [other for other in others if other["engine"] == row["engine"]]
             best = min(same_engine, key=lambda other: other["ratio"], default=None)
             ratio = f"{best['precision']} {with_interval((best['ratio'], best['ratio_interval']), 2)}" if best else None
             rows.append({
                 "run": run, "engine": row["engine"],
                 "mean (µs)": with_interval(latency.quantile(row, "mean")), "p99 (µs)": latency.quantile(row, "p99")[0],
-                "runs × images": f"{len(row['runs'])} × {row['images']:,}", "runs apart (%)": 100 * latency.spread(row, "mean"),
+                "runs × images": f"{runs} × {row['images']:,}", "runs apart (%)": 100 * latency.spread(row, "mean"),
                 "best other precision, × float32": ratio,
             })
     return pd.DataFrame(rows)
@@ -244,9 +245,10 @@ def _spread(claim: Mapping, record: Mapping) -> list[Panel]:
     judged = _judged(claim, record)
     if not judged:
         return []
+    ours = f"{latency.name(judged)}, {len(latency.judged_runs(judged))} runs"
     return [Panel("slowest and fastest run apart (% of the mean)", [
         Row("original, ten runs", 100 * claim["share"], style=THEIRS),
-        Row(f"{latency.name(judged)}, {len(judged['runs'])} runs", 100 * latency.spread(judged, "mean"), style=OURS)])]
+        Row(ours, 100 * latency.spread(judged, "mean"), style=OURS)])]
 
 
 def _fastest(accuracy: float, rows: Sequence[Mapping]) -> list[Panel]:

@@ -116,11 +116,12 @@ def engine_color(name: str) -> str:
 
 
 def plain_log_ticks(axis: Axes, low: float, high: float, side: str = "x") -> None:
-    """Ticks within the data at round multiples of powers of ten, more of them where it is narrow, written as plain numbers."""
+    """Ticks within the data at round multiples of powers of ten, written as plain numbers: from 4 on, where that does, to 8."""
     decades = [10.0**power for power in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
-    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
+    wide = np.log10(high / low) > 8 / 3
+    for factors in ((1,) if wide else (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
         ticks = [factor * power for power in decades for factor in factors if low <= factor * power <= high]
-        if len(ticks) >= 4:
+        if wide or len(ticks) >= 4:
             break
     target = axis.xaxis if side == "x" else axis.yaxis
     target.set_major_locator(FixedLocator(ticks or [low, high]))

@@ -88,9 +88,13 @@ def table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
     for record, evidence in zip(trainings, when):
         measured, parameters = record["measurements"], record["parameters"]
         low, high = accuracy_interval(measured)
-        without = parameters.get("without") or []
+        without = parameters.get("without") or []  # as the next two, not in records of before there were such
+        trained = [parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
+                   *([f"widths {', '.join(map(str, widths))}"] if (widths := parameters.get("widths")) else []),
+                   *(f"taught by {teacher}" for teacher in parameters.get("teachers") or []),
+                   *(["in bfloat16"] if measured.get("bfloat16") else [])]
         rows.append({
-            "recipe": parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
+            "recipe": "; ".join(trained),
             "seed": str(parameters["seed"]),
             "epochs": len(measured["epochs"]),
             "images": measured["train_images"],
@@ -234,7 +238,8 @@ def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
     runs, (protocol, *_) = claim["runs"], claim["protocols"]
     epochs = protocol["epochs"]
     made_here = [record["measurements"] for record in trainings if record["environment"]["hardware"] == hardware
-                 and record["parameters"]["width"] == protocol["width"]]
+                 and record["parameters"]["width"] == protocol["width"]
+                 and not (record["parameters"].get("widths") or record["parameters"].get("teachers"))]
     if not made_here:
         return ""
     measured = max(made_here, key=lambda measured: measured["pflop"])

@@ -57,11 +57,13 @@ def test_eight_bits_have_a_roof_and_no_layers() -> None:
     assert 1e9 < measured["flop_per_s"] == measured["products"]["matrix product"] < 1e14
 
 
-def test_measuring_leaves_the_network_and_the_settings_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_measuring_leaves_the_network_and_the_settings_as_they_were(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, before = model.ResNet9([2, 4, 8, 16]).eval(), (torch.backends.cudnn.allow_tf32, torch.get_num_threads())
     used = set()
     monkeypatch.setattr(roofline, "_seconds", lambda work, device: used.add(torch.get_num_threads()) or [1.0])
-    roofline.measure(network, "bfloat16", "cpu", [1], threads=before[1] + 1)
+    monkeypatch.setattr(roofline, "_int8_rate", lambda threads: 1e9)
+    roofline.measure(network, precision, "cpu", [1], threads=before[1] + 1)
     assert used == {before[1] + 1}
     assert network.linear.weight.dtype == torch.float32
     assert (torch.backends.cudnn.allow_tf32, torch.get_num_threads()) == before

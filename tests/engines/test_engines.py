@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from cifar_lib import InputError, data
 from cifar_lib.data import Split, normalise
-from cifar_lib.engines import ENGINES, infer, predict, quantise
+from cifar_lib.engines import ENGINES, infer, predict, pytorch, quantise
 from cifar_lib.engines.base import PRECISIONS, Setup, load_torchscript, native_support
 from cifar_lib.engines.cpp import CppEngine
 from cifar_lib.engines.pytorch import Eager
@@ -88,7 +88,7 @@ def test_an_engine_gives_the_networks_classes(
     try:
         predicted = classes_of(name, Setup(exported, prepared, precision, device), images)
     except InputError as error:
-        assert (name == "openvino" and "only where the processor does" in str(error)) or "needs oneDNN" in str(error)
+        assert "only where the processor does" in str(error) or "needs oneDNN" in str(error)
         pytest.skip(str(error))
     if precision == "float32":
         assert predicted == expected
@@ -117,6 +117,21 @@ def test_torchscript_runs_what_its_settings_say(settings: str, exported: Path) -
     assert ("frozen" in settings) == (not graph.findAllNodes("prim::GetAttr"))
     assert ("optimize_for_inference" in settings) == bool(graph.findAllNodes("prim::mkldnn_convolution"))
     assert ("channels-last" in settings) == any(map(lies_channels_last, convolutions))
+
+
+def test_torchscript_computes_in_tf32_only_where_it_is_asked_for(exported: Path) -> None:
+    """A traced program brings answers of its own: yes, and that cuDNN is not to search."""
+    def settings(graph: torch.Graph) -> set[tuple[bool, bool]]:
+        convolutions = [list(node.inputs()) for node in graph.findAllNodes("aten::_convolution")]
+        assert len(convolutions) == 8
+        return {(inputs[9].toIValue(), inputs[12].toIValue()) for inputs in convolutions}
+
+    assert settings(load_torchscript(exported / "model.pt").inlined_graph) == {(False, True)}
+    frozen = ENGINES["torchscript"](Setup(exported, exported, settings="frozen, contiguous")).network
+    assert settings(frozen.graph) == {(True, False)}
+    network = load_torchscript(exported / "model.pt")
+    pytorch._set_convolutions(network, tf32=True)
+    assert settings(network.inlined_graph) == {(True, True)}
 
 
 @pytest.mark.parametrize("settings", ENGINES["eager"].choices("cpu"))

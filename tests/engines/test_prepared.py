@@ -11,8 +11,9 @@ from helpers import export_all, tiny_network
 from onnxruntime import quantization
 
 from cifar_lib import data
-from cifar_lib.engines import ENGINES, base, export
+from cifar_lib.engines import ENGINES, base, export, predict
 from cifar_lib.engines.base import Setup, prepared_folder
+from cifar_lib.engines.pytorch import AOTInductor
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     assert prepared_folder(root) != prepared_folder(exported)
 
 
-@pytest.mark.parametrize("changed", ["code", "hardware", "torch", "onnx"])
+@pytest.mark.parametrize("changed", ["code", "hardware", "data", "torch", "onnx", "onnxruntime", "torchao"])
 def test_other_code_hardware_or_library_has_another_folder(
     changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,9 +63,24 @@ def test_other_code_hardware_or_library_has_another_folder(
             source.write("# changed")
     elif changed == "hardware":
         monkeypatch.setattr(base, "hardware", lambda device: "another processor")
+    elif changed == "data":
+        real = base.cifar10.name_for_child() != base.cifar10.STAND_IN
+        monkeypatch.setattr(base.cifar10, "name_for_child", lambda: base.cifar10.STAND_IN if real else "a folder")
     else:
         monkeypatch.setattr(base.metadata, "version", lambda name: "0.1" if name == changed else version(name))
     assert prepared_folder(exported) != before
+
+
+def test_a_file_that_is_made_for_one_size_of_batch_is_scored_as_it_is_timed(
+    root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(AOTInductor, "prepare", lambda setup: made.append(AOTInductor.model_file(setup)))
+    monkeypatch.setattr(AOTInductor, "__init__", lambda self, setup: None)
+    monkeypatch.setattr(AOTInductor, "logits", lambda self, images: torch.zeros(len(images), 10))
+    setup = Setup(exported, root, "int8", threads=1)
+    assert predict("aotinductor-cpp", setup, torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 10)
+    assert made == [AOTInductor.model_file(setup)]
 
 
 def test_without_a_model_there_is_no_folder(root: Path, refused: Refused) -> None:

@@ -130,12 +130,17 @@ def test_curves_say_what_was_scored(trained: Trained) -> None:
 
 
 def test_the_table_of_trainings_gives_time_and_interval_and_names_what_was_left_out(trained: Trained) -> None:
-    row = training.table([trained(94.0, without=["muon", "dirac"])], ["measured in this run"]).iloc[0]
+    plain, other = trained(), trained(widths=[2, 4], teachers=["shipped/0"])
+    without = trained(94.0, without=["muon", "dirac"])
+    for record, bfloat16 in (plain, False), (without, False), (other, True):
+        record["measurements"]["bfloat16"] = bfloat16
+    row = training.table([without], ["measured in this run"]).iloc[0]
     assert row["minutes"] == 60
     assert row["accuracy (%)"] == "94.00 (93.52 to 94.45)"  # Wilson's
     assert row["recipe"] == "fast without muon, dirac"
     assert row["evidence"] == "measured in this run, 2026-01-02"
-    assert training.table([trained()], ["recorded earlier"]).iloc[0]["recipe"] == "fast"
+    assert list(training.table([plain, other], ["recorded earlier"] * 2)["recipe"]) == [
+        "fast", "fast; widths 2, 4; taught by shipped/0; in bfloat16"]
 
 
 def test_seeds_are_compared_with_what_one_model_can_tell(trained: Trained) -> None:
@@ -268,7 +273,8 @@ HOURS = re.compile(r"full, ([\d.]+) PFLOP\), would take about ([\d.]+) hours")
 def test_the_originals_protocol_is_timed_by_the_largest_training_on_the_same_hardware(trained: Trained) -> None:
     elsewhere = trained(pflop=5.0)
     elsewhere["environment"]["hardware"] = "a GPU"
-    trainings = [trained(pflop=0.001), trained(pflop=1.0), trained(pflop=2.0, width=20), elsewhere]  # each takes an hour
+    narrow = trained(pflop=3.0, widths=[2, 4, 8, 16])
+    trainings = [trained(pflop=0.001), trained(pflop=1.0), trained(pflop=2.0, width=20), narrow, elsewhere]  # an hour each
     pflop, hours = map(float, HOURS.search(training.protocol_sentence(trainings, "a processor")).groups())
     assert pflop == hours == 5 * 150 / 2  # five trainings of 150 epochs in place of two epochs of a PFLOP
     assert training.protocol_sentence(trainings, "another") == ""

@@ -112,4 +112,4 @@ def test_the_page_says_where_numbers_come_from(evidence: ByStep) -> None:
     for item in (item for items in evidence.values() for item in items):
         assert item.path in page.source(item.path, item.record).data
     own = {step: [item.record for item in items if item.when == THIS_RUN] for step, items in evidence.items()}
-    assert f"make report PROFILE=thorough RUN={REFERENCE}" in page.reproduce(REFERENCE, own).data
+    assert "make report PROFILE=thorough RUN=mine" in page.reproduce(REFERENCE, own).data

@@ -23,7 +23,8 @@ from cifar_lib.data import Split
 from cifar_lib.timer import IMAGES_WITH_LOGITS
 
 SOURCES = Path(__file__).parent
-FILES = ("CMakeLists.txt", "infer.cpp", "npy.hpp", "onednn.cpp", "onednn.hpp", "openvino.cpp", "openvino.hpp")
+FILES = ("CMakeLists.txt", "infer.cpp", "npy.hpp", "onednn.cpp", "onednn.hpp", "openvino.cpp", "openvino.hpp",
+         "torchscript.cpp", "torchscript.hpp")
 # Where oneDNN may be installed, by a system's packages or conda's
 PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
 VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"

@@ -30,11 +30,12 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/jit/serialization/pickle.h>
-#include <torch/script.h>
+#include <torch/types.h>
 
 #include "npy.hpp"
 #include "onednn.hpp"
 #include "openvino.hpp"
+#include "torchscript.hpp"
 
 namespace {
 
@@ -165,16 +166,7 @@ Network load(const std::string& path, torch::Device device, const std::string& p
             auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
             return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
         }
-        auto program = torch::jit::load(path, torch::kCPU);
-        program.eval();
-        program.to(device, dtype(precision));
-        if (settings.count("channels-last"))
-            for (const auto& weights : program.parameters())
-                if (weights.dim() == 4) weights.set_data(weights.contiguous(torch::MemoryFormat::ChannelsLast));
-        if (settings.count("frozen")) program = torch::jit::freeze(program);
-        if (settings.count("optimize_for_inference")) program = torch::jit::optimize_for_inference(program);
-        auto network = std::make_shared<torch::jit::Module>(program);
-        return [network](const torch::Tensor& image) { return network->forward({image}).toTensor(); };
+        return load_torchscript(path, device, dtype(precision), settings);
     } catch (const c10::Error& error) {
         throw std::invalid_argument(path + " cannot be loaded as a network: " + error.what_without_backtrace());
     } catch (const std::exception& error) {
