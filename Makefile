@@ -37,7 +37,7 @@ WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES)
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A
 # record is written whole or not at all, so what a step left is complete where it is there, even if the step failed after it.
-PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside=$(BESIDE)') \
+PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside="$(BESIDE)"') \
 	$(if $(NODES),'nodes="$(NODES)"') $(if $(GPU),gpu=$(GPU))
 HAS_SLURM = $(if $(filter slurm,$(CLUSTER)),@python -c "import snakemake_executor_plugin_slurm" 2> /dev/null || \
 	{ echo "CLUSTER=slurm needs Snakemake's executor for it: .venv/bin/pip install -e '.[slurm]'" >&2; exit 1; })

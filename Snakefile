@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from cifar_lib import RUN_NAME, InputError, records
+from cifar_lib.analysis.evidence import STEPS
 from cifar_lib.records import PROFILE_VARIABLE, REFERENCE_ABLATIONS, REFERENCE_GPUS, REFERENCE_TRAININGS, SHIPPED, code
 
 RUN, PROFILE = str(config["run"]), config["profile"]
@@ -18,13 +19,10 @@ plan_file = Path("profiles") / f"{PROFILE}.yaml"
 if not plan_file.is_file():
     names = ", ".join(sorted(path.stem for path in plan_file.parent.glob("*.yaml")))
     sys.exit(f"There is no profile {PROFILE}: choose one of {names}.")
-if RUN == SHIPPED or any(map(code.is_as_committed, code.git("ls-files", f"results/{RUN}/*record.json").split())):
-    sys.exit(f"RUN={RUN} is a reference run of this project: give yours another name" + (
-        "." if RUN == SHIPPED else f", or delete results/{RUN} to make it anew."))
-
-if workflow.is_main_process and not workflow.dryrun:  # on a cluster, each job reads this file again
+if workflow.is_main_process:  # on a cluster, each job reads this file again
     try:
-        LOCK = records.lock(RUN, "report")
+        records.refuse_reference(RUN)
+        LOCK = None if workflow.dryrun else records.lock(RUN, "report")
     except InputError as error:
         sys.exit(str(error))
 
@@ -33,10 +31,10 @@ os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another nam
 
 BESIDE = str(config.get("beside", "")).split()
 for name in BESIDE:
-    if not glob.glob(f"results/{name}/*/record.json"):
+    if not RUN_NAME.fullmatch(name) or not any(glob.glob(f"results/{name}/{step}/record.json") for step in ("train/*", *STEPS)):
         sys.exit(f"There is no run {name} under results/ to set beside this one.")
 
-REFERENCES = {*REFERENCE_TRAININGS, *REFERENCE_ABLATIONS, *REFERENCE_GPUS} - {RUN}  # what a report rests on beside its run
+OTHERS = {*REFERENCE_TRAININGS, *REFERENCE_ABLATIONS, *REFERENCE_GPUS, *BESIDE} - {RUN}  # what a report rests on beside its run
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
@@ -66,7 +64,7 @@ rule all:  # names the records, too, or a deleted one would not be missed where 
 rule report:
     input:
         RECORDS, "claims.yaml", "published.yaml", *glob.glob("cifar_lib/report/templates/report/*"),
-        *(record for run in (*REFERENCES, *BESIDE) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
+        *(record for run in sorted(OTHERS) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/6_report.ipynb"
     params: notebook="6_report", values=values(beside=BESIDE), code=code.digest("6_report", without=())

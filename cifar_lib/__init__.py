@@ -13,11 +13,13 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a folder under results/
 
 # Settings of the numerical libraries that would change which kernels run or on how many cores: left from other work, as a rule.
 TUNING = re.compile(
-    "(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|GOTO|BLIS|ATEN)_.+|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE"
-    "|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|TORCH_COMPILE_DISABLE|TORCHDYNAMO_DISABLE|PYTORCH_JIT")
-# How threads wait, what libraries print, and what lets two of them live in one process.
+    "(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|GOTO|BLIS|ATEN|MLAS|ORT|TORCHINDUCTOR|AOTINDUCTOR|AOT_INDUCTOR|TORCHDYNAMO"
+    "|TORCH_COMPILE|TORCH_MKLDNN|PYTORCH_TENSOREXPR)_.+|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE"
+    "|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|PYTORCH_JIT")
+# How threads wait, what libraries print, where they keep what they compiled, and what lets two of them live in one process.
 HARMLESS = re.compile(
-    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|.+_VERBOSE|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)")
+    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|.+_VERBOSE|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)"
+    "|TORCHINDUCTOR_CACHE_DIR")
 DROPPED_VARIABLE = "CIFAR_LIB_DROPPED"  # tells child processes what was dropped before they began
 
 # Lines of an exception's words, or of a traceback, that lead to the reason or away from it and are none.

@@ -12,10 +12,10 @@ import pytest
 from filelock import FileLock
 
 from cifar_lib import ROOT
-from cifar_lib.records import cifar10
+from cifar_lib.records import REFERENCES, cifar10
 
 REFERENCE = "xeon"  # the run that the README and 6_report show
-COMMITTED_RUNS = ["bfloat16", "epyc", "h100", "h200", "longer", "shipped", REFERENCE]
+COMMITTED_RUNS = sorted(REFERENCES)
 COPIED = (".gitignore", "LICENSE", "Makefile", "README.md", "Snakefile", "claims.yaml", "published.yaml", "pyproject.toml",
           "requirements.lock", "cifar_lib", "notebooks", "profiles", "tests", f"figures/{REFERENCE}",
           *(f"results/{run}" for run in COMMITTED_RUNS))

@@ -43,6 +43,11 @@ def test_the_readme_shows_the_verdicts_of_the_reference_run_and_its_records_bear
         assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} | {row['reason']} |" in readme
 
 
+def test_the_reference_runs_are_those_that_are_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {name.split("/")[1] for name in listed.split()} == set(records.REFERENCES)
+
+
 def test_what_is_shown_is_the_reference_run() -> None:
     shown = {run for run in re.findall(r"(?:results|figures)/([\w-]+)/(?:report|verdicts|latency|\w+\.svg)",
                                        (ROOT / "README.md").read_text())}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from cifar_lib import ROOT, InputError, records
+from cifar_lib import ROOT, RUN_NAME, InputError, records
 from cifar_lib.analysis.evidence import EARLIER, ByStep, elsewhere, gather
 from cifar_lib.analysis.judgement import NOT_RUN
 from cifar_lib.analysis.rules import RULES
@@ -63,16 +63,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cifar_lib.analysis.verdicts", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", help="the run, a folder under results/")
     run = parser.parse_args().run
+    if not RUN_NAME.fullmatch(run):
+        print(f"run is {run!r}: use letters, digits, '.', '_' and '-' only.", file=sys.stderr)
+        return 2
     try:
         rows = json.loads((ROOT / "results" / run / "verdicts.json").read_text(encoding="utf-8"))["verdicts"]
         kept = {row["id"]: row for row in rows}
-        claims = load_claims()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"results/{run}/verdicts.json cannot be read ({error}): make the report first.", file=sys.stderr)
+        return 2
+    claims = load_claims()
+    try:
         computed = judge(gather(run), claims)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"results/{run}/verdicts.json cannot be read ({error}): make the report first.", file=sys.stderr)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        print(f"a record of {run} is damaged ({type(error).__name__}: {error}): run its step again.", file=sys.stderr)
         return 2
     differing = len(rows) - len(kept)  # a claim judged twice
     for claim, row in zip(claims, computed):

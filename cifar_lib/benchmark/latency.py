@@ -65,15 +65,19 @@ def measure(
     `exported` is the folder of 2_export's files. A job gets the settings, and where it has 0 threads on a CPU the number, that
     its engine is fastest with. Returns a row for each job (what the record keeps) and the raw series:
     `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-classes`. A job that cannot run here is a row with
-    its `reason`; InputError where none can.
+    its `reason`; InputError where none can, or where an export was replaced meanwhile.
     """
     test = data.load("test")
     first_images = test.first(timer.IMAGES_WITH_LOGITS)
-    reference_logits = {}
+    reference_logits, sha256 = {}, {}
     for folder in {job.folder(exported) for job in jobs}:
+        sha256[folder] = model.sha256(folder / "model.pt")
         reference_logits[folder] = model.predict(model.load_exported(folder / "model.pt"), first_images).numpy()
     prepare = partial(_prepare, repeats=repeats, tried={})
     outcomes = run_rounds(jobs, runs, exported, prepare, minutes, repeats, seed)
+    for folder, before in sha256.items():
+        if model.sha256(folder / "model.pt") != before:
+            raise InputError(f"{folder / 'model.pt'} was replaced while it was timed: measure again.")
     if all(outcome.reason for outcome in outcomes):
         raise InputError(f"none of the engines runs here; of {jobs[0].name}: {outcomes[0].reason}")
     series = {}

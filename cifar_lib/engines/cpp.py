@@ -98,7 +98,7 @@ class OneDNN(CppEngine):
         super().prepare(setup)
         ONNXEngine.prepare(setup)
         if not cls.model_file(setup).exists():
-            with reason_of_failure("the layers of the ONNX file cannot be told"):
+            with reason_of_failure("the layers of the ONNX file cannot be read"):
                 layers.write(ONNXEngine.model_file(setup), cls.model_file(setup))
 
     @classmethod

@@ -1,6 +1,7 @@
 """Checks a notebook's parameters, because papermill runs on with the default when a name is misspelt."""
 
 import ast
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 from cifar_lib import ROOT, InputError
 
-Rule = tuple[float, float] | list | set | None
+Rule = tuple[float, float] | list | set | re.Pattern | None
 PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
 
 
@@ -19,7 +20,8 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
     which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
     `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
-    parameter may name, or None where any value of the type will do. No list may name a value twice.
+    parameter may name, the pattern of a name or of a list's, or None where any value of the type will do. No list with a set or
+    a pattern may name a value twice.
     """
     _in_its_own_clone()
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
@@ -72,8 +74,12 @@ def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
         wrong = [item for item in (value if wanted is list else [value]) if item not in list(rule)]
         if wrong:
             raise InputError(f"{name} must be one of {allowed}, not {wrong[0]!r}.")
-        if wanted is list and len(set(value)) < len(value):
-            raise InputError(f"{name} names {next(item for item in value if value.count(item) > 1)!r} more than once.")
         if value == [] and isinstance(rule, list):
             raise InputError(f"{name} must name at least one of {allowed}.")
+    if isinstance(rule, re.Pattern):
+        items = value if wanted is list else [value]
+        if wrong := [item for item in items if not (isinstance(item, str) and rule.fullmatch(item))]:
+            raise InputError(f"{name} is {wrong[0]!r}: use letters, digits, '.', '_' and '-' only.")
+    if wanted is list and rule is not None and len(set(value)) < len(value):
+        raise InputError(f"{name} names {next(item for item in value if value.count(item) > 1)!r} more than once.")
     return value

@@ -22,14 +22,16 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cifar_lib import ROOT, RUN_NAME, InputError
-from cifar_lib.records import code, environment
+from cifar_lib.records import environment
 
 SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
+PARTS = {"parameters": set(), "measurements": set(), "data": {"dataset"}, "environment": {"hardware", "cpu", "gpu"}}
 SHIPPED = "shipped"  # the run whose weights and exports stand in for an earlier step
 REFERENCE_TRAININGS = (SHIPPED, "h100")  # runs whose trainings, of hours, count as evidence beside any run's own
 REFERENCE_ABLATIONS = ("longer", "bfloat16")  # runs that hold ablations beside the shipped one
 REFERENCE_GPUS = ("h200",)  # runs that decide the claims about a GPU for runs that cannot
+REFERENCES = ("xeon", "epyc", *REFERENCE_TRAININGS, *REFERENCE_ABLATIONS, *REFERENCE_GPUS)  # what the project ships
 AA_TEST, ONE_IMAGE = "aa-test", "one-image"  # variants of an engine's row: itself as if another, one image over and over
 RECIPE_NAMES, VARIANT_NAMES = {"seed": "original"}, {"again": AA_TEST}  # what older records call a thing, and its name now
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged series raises; older ones are deflated
@@ -57,10 +59,8 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
-        record = f"results/{self.run}/{self.name}/record.json"
-        if (self.folder / "record.json").is_file() and code.is_as_committed(record):
-            raise InputError(f"{self.run} is a reference run of this project: give yours another name, or delete {record} to "
-                             "make it anew.")
+        if PROFILE_VARIABLE not in os.environ:  # where `make report` makes one anew, it has asked before the first step
+            refuse_reference(self.run)
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
         probe = self.folder / ".probe"
@@ -94,6 +94,13 @@ class Step:
         return record
 
 
+def refuse_reference(run: str) -> None:
+    """Raises InputError where `run` is one that the project ships, and its records are there."""
+    if run in REFERENCES and any((ROOT / "results" / run).glob("**/record.json")):
+        raise InputError(f"{run} is a reference run of this project: give yours another name, or delete results/{run} to make "
+                         "it anew.")
+
+
 def step_folder(run: str, step: str) -> Path:
     return ROOT / "results" / run / step
 
@@ -114,9 +121,9 @@ def read(folder: Path) -> dict:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no record ({error}): run that step again.") from error
     if not isinstance(record, dict) or not set(record) >= KEYS or record["schema"] != SCHEMA or not all(
-        isinstance(record[key], dict) for key in ("parameters", "measurements")
-    ):
-        raise InputError(f"{path} is not a record of schema {SCHEMA}: run that step again.")
+        isinstance(record[key], dict) and set(record[key]) >= keys for key, keys in PARTS.items()
+    ) or str(record["step"]).split("/")[-1] != folder.name:
+        raise InputError(f"{path} is not a record of schema {SCHEMA} of this step: run it again.")
     named = [record["parameters"], *record["measurements"].get("trainings", [])]
     for owner in (owner for owner in named if "recipe" in owner):
         owner["recipe"] = RECIPE_NAMES.get(owner["recipe"], owner["recipe"])

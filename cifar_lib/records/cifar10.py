@@ -40,7 +40,7 @@ SHA256 = {
 }
 FILES = {"train": [name for name in SHA256 if name.startswith("data")], "test": ["test_batch.bin"]}
 STAND_IN = "stand-in"
-DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)  # what reading a damaged archive raises
+DAMAGED = (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile)  # what reading a damaged archive raises
 
 
 def read(split: str) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -53,7 +53,7 @@ def read(split: str) -> tuple[np.ndarray, np.ndarray, dict]:
     contents = {name: _read_checked(folder / name) for name in FILES[split]}
     rows = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES) for content in contents.values()])
     origin = {
-        "dataset": STAND_IN if folder.name == STAND_IN else "CIFAR-10",
+        "dataset": STAND_IN if _is_stand_in(folder) else "CIFAR-10",
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
     return rows[:, 1:].reshape(-1, 3, 32, 32).copy(), rows[:, 0].astype(np.int64), origin
@@ -80,7 +80,7 @@ def find() -> Path:
     if folder := _batches_in(data):
         return folder
     try:
-        return _unpack(download(os.environ.get("CIFAR10_URL", URL), data / ARCHIVE, _fault_of))
+        return _unpack(download(os.environ.get("CIFAR10_URL") or URL, data / ARCHIVE, _fault_of))
     except urllib.error.URLError as error:
         print(f"CIFAR-10 cannot be downloaded ({error.reason}): going on with generated stand-in images.", file=sys.stderr)
         return _stand_in(data / STAND_IN)
@@ -89,7 +89,7 @@ def find() -> Path:
 def name_for_child() -> str:
     """What CIFAR10_DIR must be for a child process to find what this one found, without looking again."""
     folder = find()
-    return STAND_IN if folder.name == STAND_IN else str(folder)
+    return STAND_IN if _is_stand_in(folder) else str(folder)
 
 
 def download(url: str, target: Path, fault_of: Callable[[Path], str | None] = lambda path: None) -> Path:
@@ -122,13 +122,13 @@ def download(url: str, target: Path, fault_of: Callable[[Path], str | None] = la
 def _fetch(url: str, part: Path) -> int:
     """Append to `part` what the server has beyond it, or start again where it cannot; return the whole length or 0."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with _receiving():
+        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         response = urllib.request.urlopen(request, timeout=10)
     with response:
         have = have if response.status == 206 else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else 0
+        with _receiving():
+            total = have + int(length) if (length := response.headers.get("Content-Length")) else 0
         bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=part.stem)
         try:
             with bar, part.open("ab" if have else "wb", buffering=0) as file:
@@ -157,7 +157,7 @@ def _receiving() -> Iterator[None]:
         yield
     except urllib.error.URLError:
         raise
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # an address or a header may be none
         raise urllib.error.URLError(error) from error
 
 
@@ -230,7 +230,7 @@ def _read_checked(path: Path) -> bytes:
     expected = IMAGES_PER_FILE * RECORD_BYTES
     if len(data) != expected:
         raise InputError(f"{path} has {len(data):,} bytes instead of {expected:,}: delete it and get CIFAR-10 again.")
-    if path.parent.name != STAND_IN and hashlib.sha256(data).hexdigest() != SHA256[path.name]:
+    if not _is_stand_in(path.parent) and hashlib.sha256(data).hexdigest() != SHA256[path.name]:
         raise InputError(f"{path} is not the official file (its SHA-256 differs): delete it and get CIFAR-10 again.")
     return data
 
@@ -253,6 +253,11 @@ def _stand_in(target: Path) -> Path:
             (ready / name).write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1).tobytes())
         _move_into_place(ready, target)
     return target
+
+
+def _is_stand_in(folder: Path) -> bool:
+    """Whether it is the folder of the generated images, and not one that a user named so."""
+    return folder == ROOT / "data" / STAND_IN
 
 
 def _is_complete(folder: Path) -> bool:

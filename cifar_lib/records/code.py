@@ -83,11 +83,6 @@ def uncommitted() -> list[str] | None:
     return [path for path in changed if not (path.endswith(".ipynb") and _same_cells(path))]
 
 
-def is_as_committed(path: str) -> bool:
-    """Whether a file of the clone, named from its root, is in git's index and as HEAD has it."""
-    return bool(git("ls-files", "--", path)) and not git("diff", "--name-only", "HEAD", "--", path)
-
-
 def git(*arguments: str, strip: bool = True) -> str:
     """What git prints, asked in the clone; nothing where it is missing or fails."""
     try:

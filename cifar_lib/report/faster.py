@@ -82,14 +82,15 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
             f", {winner['ratio']:.3f} of TorchScript's time for the original network" if "ratio" in winner else "")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.6))
-        axis.step([row["us"] for row in kept], [row["test_accuracy"] for row in kept], where="post", color="0.6", linewidth=1)
+        axis.step([row["us"] for row in kept], [row["test_accuracy"] for row in kept], where="post", color="0.4", linewidth=1.5)
         axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
         for row in rows:
             low, high = frontier.accuracy_interval(row, record)
             middle, kind = row["test_accuracy"], row["network"] == frontier.ORIGINAL
             axis.errorbar([row["us"]], [middle], yerr=[[middle - low], [high - middle]], fmt=MARKS[row["precision"]], capsize=2,
                           color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
-        for row, height in zip(kept, cycle([-11, -24])):  # in turns, or neighbours cover each other
+        named = [row for row in kept if row["network"] != frontier.ORIGINAL or row == winner]  # the rest the legend tells
+        for row, height in zip(named, cycle([-11, -24])):  # in turns, or neighbours cover each other
             axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
                           fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
         used = {kind: [name for name in names if name in {row[kind] for row in rows}]

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from IPython.display import HTML, display
 
-from cifar_lib.analysis.evidence import STEPS, THIS_RUN
+from cifar_lib.analysis.evidence import THIS_RUN
 from cifar_lib.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
-from cifar_lib.records.code import is_as_committed
+from cifar_lib.records import REFERENCES
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "faster": "5_faster", "ablation": "ablation"}  # what makes the record of each step
@@ -120,8 +120,8 @@ def source(path: str, record: Mapping) -> HTML:
     `path` is the record's, from results/ on; links are relative to results/<run>/, where the report lies.
     """
     notebook, folder = NOTEBOOKS[record["step"].split("/")[0]], path.rsplit("/", 1)[0]
-    name = _own_name(record["parameters"].get("run"), f"results/{path}")
-    parameters = json.dumps(record["parameters"] | ({"run": name} if name else {}), ensure_ascii=False)
+    own = {"run": _own_name(record["parameters"]["run"])} if "run" in record["parameters"] else {}
+    parameters = json.dumps(record["parameters"] | own, ensure_ascii=False)
     command = f"papermill notebooks/{notebook}.ipynb out.ipynb -y {shlex.quote(parameters)}"
     series = ", ".join(_link(f"../{folder}/{file}", file) for file in record["series"].values())
     hashes = ", ".join(f"{name} {value}" for name, value in sorted(record["data"].get("sha256", {}).items()))
@@ -149,7 +149,7 @@ def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], beside: Sequen
     changed = any(environment["uncommitted_changes"] for environment in environments)
     profiles = {record.get("profile") for step in by_step.values() for record in step}  # older records have none
     profile = profiles.pop() if len(profiles) == 1 else None
-    name = _own_name(run, *(f"results/{run}/{step}/record.json" for step in STEPS))
+    name = _own_name(run)
     make = f"make report PROFILE={profile} RUN={name}" + (f' BESIDE="{" ".join(beside)}"' if beside else "")
     by_hand = "the notebooks one by one: each section ends with its command, under “Where these numbers come from”"
     rows = {
@@ -161,9 +161,9 @@ def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], beside: Sequen
     return HTML(_list(rows))
 
 
-def _own_name(run: str | None, *records: str) -> str | None:
-    """`run`, or where any of these records is one that the project ships, a name that a run of one's own may have."""
-    return "mine" if any(map(is_as_committed, records)) else run
+def _own_name(run: str) -> str:
+    """`run`, or where the project ships it, a name that one's own may have."""
+    return "mine" if run in REFERENCES else run
 
 
 def _words(text: str) -> str:

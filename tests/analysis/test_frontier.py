@@ -80,7 +80,7 @@ def test_a_network_is_described_by_its_export_and_by_the_seeds_made_as_its_train
     def write(step: str, record: dict, measurements: dict, **parameters: object) -> None:
         path = records.step_folder("narrow", step) / "record.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(record | {"measurements": record["measurements"] | measurements,
+        path.write_text(json.dumps(record | {"step": step, "measurements": record["measurements"] | measurements,
                                              "parameters": record["parameters"] | parameters}))
 
     write("export", exported, {"accuracy": 94.3})

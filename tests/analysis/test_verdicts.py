@@ -811,13 +811,16 @@ def test_a_damaged_record_cannot_be_judged(
     assert str(damaged) in capsys.readouterr().err
 
 
-def test_a_record_without_its_measurements_cannot_be_judged(kept: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_without_its_measurements_cannot_be_judged(
+    kept: Path, write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write("latency", {})
     assert exit_code(monkeypatch) == 2
+    assert capsys.readouterr().err == f"a record of {RUN} is damaged (KeyError: 'engines'): run its step again.\n"
 
 
 def test_a_run_that_does_not_exist_cannot_be_judged(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert exit_code(monkeypatch, "nowhere") == 2
+    assert exit_code(monkeypatch, "nowhere") == exit_code(monkeypatch, f"{RUN}/") == 2
 
 
 @pytest.mark.parametrize("run", [REFERENCE, records.SHIPPED])

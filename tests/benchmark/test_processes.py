@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import Refused
 from helpers import export_all, tiny_network
 
 from cifar_lib import InputError, data, model
@@ -60,6 +61,16 @@ def first_images(monkeypatch: pytest.MonkeyPatch) -> data.Split:
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")
 every_job = pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT, CPP], ids=lambda job: job.engine)
+
+
+def test_a_model_that_is_replaced_while_it_is_timed_is_no_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    exported = export_all(tiny_network(), tmp_path)
+    monkeypatch.setenv("CIFAR10_DIR", dataset.STAND_IN)
+    monkeypatch.setattr(latency, "run_rounds", lambda *_: (exported / "model.pt").write_bytes(b"another"))
+    with refused(str(exported / "model.pt"), "was replaced while it was timed"):
+        latency.measure([EAGER], RUNS, exported)
 
 
 @every_job

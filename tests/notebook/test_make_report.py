@@ -107,20 +107,33 @@ def test_a_cluster_that_is_not_known_is_refused(make_report: MakeReport, target:
     assert "There is no cluster profile slrum: CLUSTER=slurm is one" in process.stderr
 
 
+@pytest.mark.parametrize("run", ["nowhere", "xeon/", "../results/xeon", "longer"])
+def test_a_run_to_set_beside_must_have_records_that_a_report_shows(make_report: MakeReport, run: str) -> None:
+    steps, process = make_report(f"BESIDE={run}")
+    assert process.returncode != 0 and steps == []
+    assert process.stderr.splitlines()[0] == f"There is no run {run} under results/ to set beside this one."
+
+
+def test_several_kinds_of_machines_need_a_feature_of_each(make_report: MakeReport) -> None:
+    process = subprocess.run(["make", "machines"], cwd=make_report.folder, capture_output=True, text=True)
+    assert process.returncode != 0 and process.stdout == "" and 'make machines needs NODES="' in process.stderr
+
+
 def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: MakeReport) -> None:
-    sentence = "{} is a reference run of this project: give yours another name{}"
-    for argument, end in (("RUN=shipped", "."), (f"RUN={REFERENCE}", f", or delete results/{REFERENCE} to make it anew.")):
-        steps, process = make_report(argument)
+    sentence = "{0} is a reference run of this project: give yours another name, or delete results/{0} to make it anew."
+    for run in ("shipped", REFERENCE):
+        steps, process = make_report(f"RUN={run}")
         assert process.returncode != 0
         assert steps == []
         reason, *makes_own = process.stderr.splitlines()
-        assert reason == sentence.format(argument, end)
+        assert reason == sentence.format(run)
         assert len(makes_own) == 1 and makes_own[0].startswith("make")
     shutil.rmtree(make_report.folder / "results" / REFERENCE)
     steps, process = make_report(f"RUN={REFERENCE}")
     assert process.returncode == 0, process.stderr
     assert len(steps) == len(STEPS) and steps[-1] == STEPS[-1]
-    assert make_report(f"RUN={REFERENCE}")[0] == []  # it is complete, and its own
+    steps, process = make_report(f"RUN={REFERENCE}")
+    assert steps == [] and sentence.format(REFERENCE) in process.stderr
 
 
 # ---- a user's own settings

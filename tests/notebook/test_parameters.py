@@ -6,7 +6,7 @@ import pytest
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
-from cifar_lib import ROOT, InputError
+from cifar_lib import ROOT, RUN_NAME, InputError
 from cifar_lib.notebook.parameters import check
 
 CELL = """\
@@ -17,13 +17,15 @@ rate: float = 0.1  # learning rate
 fast: bool = False  # whether to hurry
 engines: list = ["eager", "onnx"]  # what is timed
 without: list = []  # what is left out
+networks: list = []  # runs
 """
 RULES = {
     "run": None, "recipe": ["original", "fast"], "epochs": (1, 1000), "rate": (0, 1), "fast": None,
     "engines": ["eager", "onnx", "native"], "without": {"muon", "dirac"},
+    "networks": RUN_NAME,
 }  # fmt: skip
 DEFAULTS = {"run": "lab", "recipe": "original", "epochs": 3, "rate": 0.1, "fast": False, "engines": ["eager", "onnx"],
-            "without": []}
+            "without": [], "networks": []}
 
 
 def checked(**given: object) -> dict[str, object]:
@@ -43,7 +45,7 @@ def test_defaults_pass() -> None:
 
 def test_given_parameters_pass() -> None:
     given = {"run": "night", "recipe": "fast", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
-             "without": ["muon"]}
+             "without": ["muon"], "networks": ["narrow"]}
     assert checked(**given) == given
 
 
@@ -143,6 +145,15 @@ def test_a_list_that_may_be_empty_takes_any_of_its_set_and_nothing_else(refused:
 def test_a_value_named_twice_is_refused(refused: Refused) -> None:
     with refused("without names 'muon' more than once"):
         checked(without=["muon", "dirac", "muon"])
+
+
+@pytest.mark.parametrize("name", ["../lab", "lab/", "", 1, None, ["lab"]])
+def test_a_list_of_names_takes_names_only(refused: Refused, name: object) -> None:
+    assert checked(networks=["narrow", "2"])["networks"] == ["narrow", "2"]
+    with refused(f"networks is {name!r}: use letters, digits, '.', '_' and '-' only."):
+        checked(networks=["narrow", name])
+    with refused("networks names 'narrow' more than once"):
+        checked(networks=["narrow", "narrow"])
 
 
 def test_empty_list_is_refused(refused: Refused) -> None:

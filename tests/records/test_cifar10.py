@@ -221,6 +221,14 @@ def test_word_stand_in_asks_for_generated_images(batches: Path, home: Path, monk
     assert origin_of("test")["dataset"] == "stand-in"
 
 
+def test_a_folder_that_a_user_named_stand_in_holds_what_it_holds(
+    batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(batches, tmp_path / "own" / "stand-in")
+    monkeypatch.setenv("CIFAR10_DIR", str(own))
+    assert origin_of("test")["dataset"] == "CIFAR-10" and dataset.name_for_child() == str(own)
+
+
 @pytest.mark.parametrize("generated", [False, True], ids=["official", "stand-in"])
 def test_a_child_process_finds_what_its_parent_found(
     batches: Path, home: Path, monkeypatch: pytest.MonkeyPatch, generated: bool

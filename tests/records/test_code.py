@@ -232,17 +232,6 @@ def test_results_figures_and_prose_are_no_code(clone: Path) -> None:
     assert code.uncommitted() == []
 
 
-def test_a_file_is_as_committed_until_it_is_changed_or_removed(clone: Path) -> None:
-    name = "notebooks/3_latency.ipynb"
-    assert code.is_as_committed(name) and not code.is_as_committed("results/lab/latency/record.json")
-    (clone / name).write_text("2\n")
-    assert not code.is_as_committed(name)
-    git("commit", "--quiet", "-a", "-m", "other")
-    assert code.is_as_committed(name)
-    (clone / name).unlink()
-    assert not code.is_as_committed(name)
-
-
 def test_code_without_a_repository_has_no_known_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "ROOT", tmp_path)
     assert (code.commit(), code.uncommitted()) == (None, None)

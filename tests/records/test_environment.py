@@ -139,11 +139,13 @@ def test_variables_left_from_other_work_tune_no_process_and_are_on_record() -> N
 
 
 def test_only_what_tunes_the_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
-    kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "ONEDNN_VERBOSE": "1", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU"}
-    environ = {**kept, "KMP_AFFINITY": "compact"}
-    assert drop_tuning(environ) == {"KMP_AFFINITY": "compact"}
+    kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "ONEDNN_VERBOSE": "1", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU",
+            "TORCHINDUCTOR_CACHE_DIR": "/a"}
+    tuning = {"KMP_AFFINITY": "compact", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0", "TORCH_MKLDNN_MATMUL_MIN_DIM": "9"}
+    environ = {**kept, **tuning}
+    assert drop_tuning(environ) == tuning
     environ["TORCH_COMPILE_DISABLE"] = "1"
-    assert drop_tuning(environ) == drop_tuning(environ) == {"KMP_AFFINITY": "compact", "TORCH_COMPILE_DISABLE": "1"}
+    assert drop_tuning(environ) == drop_tuning(environ) == {**tuning, "TORCH_COMPILE_DISABLE": "1"}
     assert {name: environ[name] for name in kept} == kept and len(environ) == len(kept) + 1
 
 

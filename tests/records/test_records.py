@@ -296,6 +296,24 @@ def test_json_that_is_no_record_is_refused(folder: Path, refused: Refused, conte
         records.read(folder)
 
 
+@pytest.mark.parametrize("changes", [{"step": "half_precision"}, {"data": None}, {"data": {}}, {"environment": {}}])
+def test_record_of_another_step_or_without_what_readers_need_is_refused(
+    folder: Path, refused: Refused, changes: dict[str, object]
+) -> None:
+    path = folder / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with refused(str(path), "of this step"):
+        records.read(folder)
+
+
+def test_a_reference_run_is_refused_while_its_records_are_there(home: Path, refused: Refused) -> None:
+    Step("latency", "xeon", PARAMETERS).write({}, {"dataset": "CIFAR-10"})
+    with refused("xeon is a reference run of this project", "delete results/xeon"):
+        Step("train/seed7", "xeon", PARAMETERS)
+    (home / "results/xeon/latency/record.json").unlink()
+    Step("train/seed7", "xeon", PARAMETERS)
+
+
 def test_record_of_another_schema_is_refused(folder: Path, refused: Refused) -> None:
     path = folder / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": records.SCHEMA + 1}))

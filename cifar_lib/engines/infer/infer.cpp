@@ -249,9 +249,9 @@ void run(const Settings& settings) {
     const auto before = ProcessorTime::now();
     for (int64_t i = 0; i < count; ++i) {
         const auto start = Clock::now();
-        const auto found = classify(test.images[i]);
+        const auto predicted = classify(test.images[i]);
         ns[i] = nanoseconds_since(start);
-        classes[i] = found;
+        classes[i] = predicted;
     }
     const int64_t switched = involuntary_switches() - switches;
     const double others_share = ProcessorTime::now().others_share_since(before);
