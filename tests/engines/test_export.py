@@ -122,7 +122,7 @@ def write_record(home: Path) -> Callable[[str, str], Path]:
 
     def write(step: str, sha256: str) -> Path:
         record = records.Step(step, "mine", {})
-        record.write({"weights_sha256": sha256}, {})
+        record.write({"weights_sha256": sha256}, {"dataset": "CIFAR-10"})
         return record.folder
 
     return write
