@@ -21,7 +21,9 @@ EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write do
 def torchscript(network: torch.nn.Module, path: Path) -> None:
     """Write what `torch.jit.load` reads: float32 images N×3×32×32 in, logits N×10 out, as in all of these files."""
     whole = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+    # Tracing writes these settings down: PyTorch's defaults, whatever this process has set.
+    defaults = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=True)
+    with warnings.catch_warnings(action="ignore"), defaults:  # TorchScript is deprecated
         torch.jit.save(torch.jit.trace(network, EXAMPLE), whole)
     with zipfile.ZipFile(whole) as read, records.replacing(path) as scratch, zipfile.ZipFile(scratch, "w") as written:
         for entry in read.infolist():

@@ -71,6 +71,15 @@ def test_a_file_names_no_folder_of_the_machine(folders: list[Path], name: str) -
     assert not [content for content in contents for name in names if name in content]
 
 
+def test_a_traced_program_is_the_same_whatever_the_process_has_set(tmp_path: Path) -> None:
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=True, allow_tf32=False):
+        export.torchscript(tiny_network(), tmp_path / "model.pt")
+        assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.allow_tf32
+    graph = torch.jit.load(tmp_path / "model.pt").inlined_graph
+    written = {tuple(value.toIValue() for value in list(node.inputs())[9:]) for node in graph.findAllNodes("aten::_convolution")}
+    assert written == {(False, False, True, True)}  # benchmark, deterministic, cudnn_enabled, allow_tf32
+
+
 # ---- files that are made when they are needed
 
 
