@@ -76,7 +76,8 @@ def test_a_traced_program_is_the_same_whatever_the_process_has_set(tmp_path: Pat
         export.torchscript(tiny_network(), tmp_path / "model.pt")
         assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.allow_tf32
     graph = torch.jit.load(tmp_path / "model.pt").inlined_graph
-    written = {tuple(value.toIValue() for value in list(node.inputs())[9:]) for node in graph.findAllNodes("aten::_convolution")}
+    convolutions = [list(node.inputs()) for node in graph.findAllNodes("aten::_convolution")]
+    written = {tuple(value.toIValue() for value in inputs[9:]) for inputs in convolutions}
     assert written == {(False, False, True, True)}  # benchmark, deterministic, cudnn_enabled, allow_tf32
 
 
