@@ -4,7 +4,7 @@ The process is the unit: a number of an engine is the mean of its runs' numbers,
 Runs of the same round are neighbours in time; ratios pair them, so that what the round had in common cancels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -40,17 +40,21 @@ def by_round(row: Mapping) -> dict[int, dict]:
 
     Where these are fewer than LEAST_RUNS, each round's last run counts: see `is_disturbed`.
     """
-    numbered = [(run.get("round", number), run) for number, run in enumerate(row["runs"])]  # older records count no rounds
-    undisturbed = {number: run for number, run in numbered if not run.get("disturbed")}
-    return undisturbed if len(undisturbed) >= LEAST_RUNS else dict(numbered)
+    undisturbed = _last_by_round(row, lambda run: not run.get("disturbed"))
+    return undisturbed if len(undisturbed) >= LEAST_RUNS else _last_by_round(row)
 
 
 def pairs(row: Mapping, base: Mapping) -> list[tuple[dict, dict]]:
     """The runs of two rows that count, paired by round; where fewer than LEAST_RUNS rounds do for both, each round's last."""
     ours, theirs = by_round(row), by_round(base)
     if len(ours.keys() & theirs.keys()) < LEAST_RUNS:
-        ours, theirs = ({run.get("round", number): run for number, run in enumerate(one["runs"])} for one in (row, base))
+        ours, theirs = _last_by_round(row), _last_by_round(base)
     return [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+
+
+def _last_by_round(row: Mapping, counts: Callable[[Mapping], bool] = lambda run: True) -> dict[int, dict]:
+    """The last run of each round of those that count, by the round; older records count no rounds."""
+    return {run.get("round", number): run for number, run in enumerate(row["runs"]) if counts(run)}
 
 
 def judged_runs(row: Mapping) -> list[dict]:
