@@ -1,4 +1,4 @@
-# make report [PROFILE=quick] [RUN=name] [BESIDE="other runs"] | make test | make lab — each sets up what it needs
+# make report [PROFILE=quick] [RUN=name] [COMPARE="other runs"] | make test | make lab — each sets up what it needs
 # On a cluster: make report CLUSTER=slurm [CORES=8] [NODES=feature] [GPU=1] [FLAGS="Snakemake's own"]
 PYTHON ?= python3
 PROFILE ?= quick
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Text is UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-# What users have set for their own work with these tools is not meant for this. Of pip's settings, indexes, proxies and
+# What users have set for their own work with these tools is not meant for this. Of pip's options, indexes, proxies and
 # certificates stay.
 unexport SNAKEMAKE_PROFILE PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT \
 	PIP_NO_DEPS PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_REQUIRE_HASHES PIP_REQUIRE_VIRTUALENV PIP_REQUIREMENT PIP_EDITABLE \
@@ -18,7 +18,7 @@ report plan: export IPYTHONDIR := $(OWN)/ipython
 report plan: export JUPYTER_CONFIG_DIR := $(OWN)/jupyter
 report plan: export JUPYTER_CONFIG_PATH :=
 report plan: export JUPYTER_PATH :=
-# Where HOME cannot be written, another stands in, and pip still finds its settings.
+# Where HOME cannot be written, another stands in, and pip still finds its options.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export PIP_CONFIG_FILE ?= $(wildcard $(HOME)/.config/pip/pip.conf)
 PIP_CONFIG_FILE := $(PIP_CONFIG_FILE)
@@ -37,20 +37,20 @@ WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES)
 
 # Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A
 # record is written whole or not at all, so what a step left is complete where it is there, even if the step failed after it.
-PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(BESIDE),'beside="$(BESIDE)"') \
+PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(COMPARE),'compare="$(COMPARE)"') \
 	$(if $(NODES),'nodes="$(NODES)"') $(if $(GPU),gpu=$(GPU))
 HAS_SLURM = $(if $(filter slurm,$(CLUSTER)),@python -c "import snakemake_executor_plugin_slurm" 2> /dev/null || \
 	{ echo "CLUSTER=slurm needs Snakemake's executor for it: .venv/bin/pip install -e '.[slurm]'" >&2; exit 1; })
 report: .venv/ready
 	@mkdir -p "$(OWN)"
 	$(HAS_SLURM)
-	$(if $(CLUSTER),@python -c "from cifar_lib.records import cifar10; cifar10.find()")
+	$(if $(CLUSTER),@python -c "from cifar_bench.records import cifar10; cifar10.find()")
 	@reason=$$(mktemp -p "$(OWN)"); trap 'rm "$$reason"' EXIT; export REPORT_REASON="$$reason"; \
 		snakemake $(WHERE) --keep-incomplete --ignore-incomplete --nolock $(PLAN) \
 		$(if $(CLUSTER),--quiet rules host 2>&1,--quiet all 2>> "$$reason") || \
 		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given: ask" \
-			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(BESIDE), BESIDE='$(BESIDE)')"; exit 1; } >&2
-	@python -m cifar_lib.analysis.verdicts $(RUN)
+			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(COMPARE), COMPARE='$(COMPARE)')"; exit 1; } >&2
+	@python -m cifar_bench.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 
 # A run for each kind of node, named by its feature; the first one's report shows the others beside it.
@@ -58,7 +58,7 @@ machines:
 	$(if $(NODES),,$(error make machines needs NODES="feature feature": a feature of the nodes of each kind))
 	@$(foreach kind,$(NODES),$(MAKE) --no-print-directory report RUN=$(RUN)-$(kind) NODES=$(kind) &&) true
 	@$(MAKE) --no-print-directory report RUN=$(RUN)-$(firstword $(NODES)) NODES=$(firstword $(NODES)) \
-		BESIDE="$(patsubst %,$(RUN)-%,$(wordlist 2,$(words $(NODES)),$(NODES)))"
+		COMPARE="$(patsubst %,$(RUN)-%,$(wordlist 2,$(words $(NODES)),$(NODES)))"
 
 plan: .venv/ready
 	@mkdir -p "$(OWN)"

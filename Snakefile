@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from cifar_lib import RUN_NAME, InputError, records
-from cifar_lib.analysis.evidence import STEPS
-from cifar_lib.records import PROFILE_VARIABLE, REFERENCE_ABLATIONS, REFERENCE_GPUS, REFERENCE_TRAININGS, SHIPPED, code
+from cifar_bench import RUN_NAME, records
+from cifar_bench.analysis.evidence import STEPS
+from cifar_bench.records import PROFILE_VARIABLE, REFERENCE_GPUS, REFERENCE_TRAINING_RUNS, SHIPPED, code
 
 RUN, PROFILE = str(config["run"]), config["profile"]
 if not RUN_NAME.fullmatch(RUN):
@@ -29,12 +29,12 @@ if workflow.is_main_process:  # on a cluster, each job reads this file again
 configfile: plan_file
 os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another name would be a reason to do all again
 
-BESIDE = str(config.get("beside", "")).split()
-for name in BESIDE:
+COMPARE = str(config.get("compare", "")).split()
+for name in COMPARE:
     if not RUN_NAME.fullmatch(name) or not any(glob.glob(f"results/{name}/{step}/record.json") for step in ("train/*", *STEPS)):
         sys.exit(f"There is no run {name} under results/ to set beside this one.")
 
-OTHERS = {*REFERENCE_TRAININGS, *REFERENCE_ABLATIONS, *REFERENCE_GPUS, *BESIDE} - {RUN}  # what a report rests on beside its run
+OTHERS = {*REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS, *COMPARE} - {RUN}  # what a report rests on beside its run
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
@@ -42,7 +42,7 @@ WEIGHTS = f"{FOLDER}/train/seed{FIRST}/weights.pt" if WEIGHTS_FROM == RUN else f
 RECORDS = [f"{FOLDER}/{step}/record.json"
            for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision",
                        "faster")]
-EXECUTE = "python -m cifar_lib.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
+EXECUTE = "python -m cifar_bench.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
 # What a cluster's jobs ask for beside cores: a GPU, and where something is timed, nodes with one feature.
 GPU = {"gpu": config["gpu"]} if "gpu" in config else {}
@@ -63,15 +63,15 @@ rule all:  # names the records, too, or a deleted one would not be missed where 
 
 rule report:
     input:
-        RECORDS, "claims.yaml", "published.yaml", *glob.glob("cifar_lib/report/templates/report/*"),
+        RECORDS, "claims.yaml", "published.yaml", *glob.glob("cifar_bench/report/templates/report/*"),
         *(record for run in sorted(OTHERS) for record in glob.glob(f"results/{run}/**/record.json", recursive=True)),
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/6_report.ipynb"
-    params: notebook="6_report", values=values(beside=BESIDE), code=code.digest("6_report", without=())
+    params: notebook="6_report", values=values(compare=COMPARE), code=code.digest("6_report", without=())
     threads: workflow.cores
     shell:
         EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
-        " --TemplateExporter.extra_template_basedirs=cifar_lib/report/templates {log} --output-dir " + FOLDER +
+        " --TemplateExporter.extra_template_basedirs=cifar_bench/report/templates {log} --output-dir " + FOLDER +
         " --output report"
 
 

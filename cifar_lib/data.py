@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from cifar_lib import InputError
-from cifar_lib.records import cifar10
+from cifar_lib import InputError, cifar10
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -18,7 +17,7 @@ class Split:
 
     images: torch.Tensor
     labels: torch.Tensor
-    origin: dict  # for the record: {"dataset": "CIFAR-10" or "stand-in", "sha256": {file name: hash}}
+    origin: dict  # for the record: {"dataset": "CIFAR-10" or "synthetic", "sha256": {file name: hash}}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +43,7 @@ def load(split: str) -> Split:
 
 
 def divide(train_images: int, held_out: int) -> tuple[Split, Split]:
-    """The first training images, and those kept aside, the last. Raises InputError where there are not so many."""
+    """The first training images, and those held out, the last. Raises InputError where there are not so many."""
     everything = load("train")
     if train_images + held_out > len(everything):
         raise InputError(f"train_images and held_out must be {len(everything):,} at most together: lower one of them.")

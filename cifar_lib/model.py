@@ -1,10 +1,6 @@
 """The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
 
-import hashlib
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,11 +8,11 @@ from torch import nn
 from torch.nn.functional import max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lib import RUN_NAME, InputError, records
+from cifar_lib import InputError
 from cifar_lib.data import Split, normalise
 
 WIDTHS = [40, 80, 160, 320]
-MOST_CHANNELS = 4096  # of a stage
+MAX_CHANNELS = 4096  # of a stage
 CIFAR10_FAST_WIDTHS = [64, 128, 256, 512]  # Page, cifar10-fast, dawn.py
 CIFAR10_FAST_EPOCHS = 24  # the same file
 
@@ -62,8 +58,8 @@ class ResNet9(nn.Module):
 
 def check_widths(widths: Sequence[object]) -> list[int]:
     """`widths` as they are, where they are the channels of four stages. Raises InputError."""
-    if len(widths) != 4 or any(type(width) is not int or not 1 <= width <= MOST_CHANNELS for width in widths):
-        raise InputError(f"widths must be four numbers from 1 to {MOST_CHANNELS:,}, not {list(widths)}.")
+    if len(widths) != 4 or any(type(width) is not int or not 1 <= width <= MAX_CHANNELS for width in widths):
+        raise InputError(f"widths must be four numbers from 1 to {MAX_CHANNELS:,}, not {list(widths)}.")
     return list(widths)
 
 
@@ -100,40 +96,9 @@ def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """How many images of each class (rows) were given which class (columns), integers 10×10."""
+    """Confusion matrix: how many images of each class (rows) have which predicted class (columns), integers 10×10."""
     pairs = labels.cpu() * 10 + logits.argmax(1)
     return pairs.bincount(minlength=100).reshape(10, 10).numpy()
-
-
-def load_weights(path: Path) -> ResNet9:
-    """The network with the weights in `path`, as `network_from` makes it. Raises InputError."""
-    try:
-        return network_from(torch.load(path, map_location="cpu", weights_only=True))
-    except FileNotFoundError as error:
-        raise InputError(f"there are no weights at {path}: run 1_train first.") from error
-    except Exception as error:  # torch.load raises what it likes on a file that is not its own
-        raise InputError(f"{path} does not hold weights of this network: use a weights.pt that 1_train wrote.") from error
-
-
-def load_exported(path: Path) -> ResNet9:
-    """The network in the TorchScript program at `path`, as `network_from` makes it. Raises InputError."""
-    return loaded(path, lambda: network_from(torch.jit.load(path, map_location="cpu").state_dict()))
-
-
-def loaded(path: Path, load: Callable[[], Any]) -> Any:
-    """What `load` makes of a file of 2_export's. Raises InputError where it is missing or something else."""
-    exists(path)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
-            return load()
-    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
-        raise InputError(f"{path} cannot be loaded: use a {path.name} that 2_export wrote.") from error
-
-
-def exists(path: Path) -> None:
-    """Raises InputError where there is no model file."""
-    if not path.is_file():
-        raise InputError(f"there is no model at {path}: run 2_export first.")
 
 
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
@@ -142,31 +107,3 @@ def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
     network = ResNet9([state[layer].shape[0] for layer in layers])
     network.load_state_dict(state)
     return network.eval()
-
-
-def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
-    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
-
-    Where that file is not there, as of the shipped training, the network is read from the run's model.pt. Raises InputError.
-    """
-    training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
-    weights = training / "weights.pt"
-    if weights.is_file():
-        return load_weights(weights), sha256(weights)
-    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
-        of_export, of_training = (records.read(folder)["measurements"]["weights_sha256"] for folder in (exported, training))
-        if of_export == of_training:
-            return load_exported(exported / "model.pt"), of_export
-    raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
-
-
-def named_training(name: str) -> tuple[ResNet9, str]:
-    """What `trained_network` gives for the training `name`, "run/seed" ("shipped/0", say). Raises InputError."""
-    run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
-    if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
-        raise InputError(f"{name!r} names no training: give its run and its seed, as in 'shipped/0'.")
-    return trained_network(run, int(seed))
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from cifar_lib import ROOT
-from cifar_lib.records import REFERENCES, cifar10
+from cifar_bench.records import REFERENCES
+from cifar_lib import ROOT, cifar10
 
 REFERENCE = "xeon"  # the run that the README and 6_report show
 COMMITTED_RUNS = sorted(REFERENCES)
@@ -37,7 +37,7 @@ FILES = {
     "5_faster": ["faster/record.json"],
     "6_report": ["report.html", "verdicts.json"],
 }
-if "cifar_lib.notebook.execute" in sys.argv:
+if "cifar_bench.notebook.execute" in sys.argv:
     notebook, log, _ = sys.argv[-3:]
     assert not [name for name in os.environ if name.endswith(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLAS_NUM_THREADS"))]
     step, run = Path(notebook).stem, Path(log).parent.parent
@@ -102,11 +102,11 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **own, **more}
 
 
-def use_stand_in_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_synthetic_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all processes use the generated images, and those of the copy the same files as all others."""
-    monkeypatch.setenv("CIFAR10_DIR", cifar10.STAND_IN)
+    monkeypatch.setenv("CIFAR10_DIR", cifar10.SYNTHETIC)
     (folder / "data").mkdir(exist_ok=True)
-    (folder / "data" / cifar10.STAND_IN).symlink_to(cifar10.find())
+    (folder / "data" / cifar10.SYNTHETIC).symlink_to(cifar10.find())
 
 
 class MakeReport:
@@ -152,7 +152,7 @@ def edit_parameters(notebook: Path, **defaults: object) -> None:
 
 def measure_ceilings_briefly(folder: Path) -> None:
     """Let the copy's roofline take a second in place of many: what the ceilings are is no matter in a test of notebooks."""
-    from cifar_lib.benchmark import roofline  # which imports PyTorch: not every copy needs that
+    from cifar_bench.timing import roofline  # which imports PyTorch: not every copy needs that
 
     brief = {"SECONDS": 0.01, "REPEATS": 2, "PATIENCE": 0.001}
     assert set(brief) <= set(vars(roofline))

@@ -1,6 +1,7 @@
 """What the tests share: where CIFAR-10 lies, a home folder to write in, and how a refusal must read."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import records_made
 from records_made import Made
 
-from cifar_lib import ROOT, InputError, records
-from cifar_lib.records import cifar10 as dataset
+from cifar_bench import records
+from cifar_lib import ROOT, InputError
+from cifar_lib import cifar10 as dataset
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # read when PyTorch is first imported, which is later, and by child processes
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of several workers take each other's cores
@@ -25,7 +27,7 @@ def cifar10() -> Path:
     """The folder of the official files. Skips where there are none; never downloads."""
     named, held = os.environ.get("CIFAR10_DIR"), ROOT / "data"
     there = [held / dataset.ARCHIVE, *(folder / name for folder in (held, held / dataset.FOLDER) for name in dataset.SHA256)]
-    if named == dataset.STAND_IN or not (named or any(path.is_file() for path in there)):
+    if named == dataset.SYNTHETIC or not (named or any(path.is_file() for path in there)):
         pytest.skip("needs CIFAR-10: set CIFAR10_DIR")
     return dataset.find()
 
@@ -71,6 +73,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A real record of each step, made once for all workers of pytest-xdist."""
     folder = tmp_path_factory.getbasetemp()
     return records_made.make(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
+
+
+@pytest.fixture
+def numbered() -> list:
+    """50 images, number n filled with n."""
+    import torch  # here: see above
+
+    return [torch.full((1, 3, 32, 32), float(number)) for number in range(50)]
+
+
+@pytest.fixture
+def takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`takes(ns)` moves the clock on, which stands still otherwise."""
+    now = [1_000_000]
+
+    def pass_by(ns: int) -> None:
+        now[0] += ns
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now[0])
+    return pass_by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

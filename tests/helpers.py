@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_lib.engines import export
+from cifar_bench.engines import export
 from cifar_lib.model import ResNet9
 
 
@@ -26,3 +26,8 @@ def export_all(network: torch.nn.Module, folder: Path) -> Path:
     for name, write in export.FORMATS.items():
         write(network, folder / name)
     return folder
+
+
+def number_of(image: torch.Tensor) -> int:
+    """The number that an image of `numbered` is filled with."""
+    return int(image[0, 0, 0, 0])

@@ -1,6 +1,6 @@
 """A real record of each step, made once for all tests by the code cells of the notebooks, so that a changed schema shows.
 
-The data are the stand-in, the network is tiny, and every job is measured in the process that makes the records: their
+The data are the synthetic, the network is tiny, and every job is measured in the process that makes the records: their
 numbers mean nothing. A test that is about numbers starts from such a record and changes them.
 
     python tests/records_made.py FOLDER     # writes FOLDER/results/lab/<step>/record.json
@@ -17,25 +17,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from filelock import FileLock
 
-from cifar_lib import ROOT, records
+from cifar_bench import records
+from cifar_lib import ROOT
 
 RUN = "lab"
-STEPS = ["train/seed0", "export", "latency", "half_precision", "faster", "ablation"]
+STEPS = ["train/seed0", "export", "latency", "half_precision", "faster"]
 PARAMETERS = {
     "1_train": {"width": 2, "epochs": 2, "train_images": 300, "test_images": 100, "mixed_precision": "off"},
     "2_export": {"weights_from": RUN, "test_images": 100},
     "3_latency": {"engines": ["eager", "torchscript"], "images": 100, "warmup": 20, "loadgen_rounds": 3, "threads": 1,
                   "repeats": 0},
     "4_half_precision": {"engines": ["torchscript", "onnxruntime"], "precisions": ["float32", "float16", "int8"], "images": 100,
-                         "warmup": 10, "test_images": 200, "largest_batch": 2, "threads": 1, "repeats": 0},
+                         "warmup": 10, "test_images": 200, "max_batch_size": 2, "threads": 1, "repeats": 0},
     "5_faster": {"engines": ["onnxruntime"], "precisions": ["float32", "int8"], "images": 100, "warmup": 10, "test_images": 200,
                  "threads": 1, "repeats": 0},
-    "ablation": {"parts": ["dirac"], "width": 2, "epochs": 1, "train_images": 100, "held_out": 100},
 }
 
 
@@ -65,7 +64,7 @@ def make(folder: Path) -> Made:
             unfinished = folder / "records-unfinished"
             with log.open("w") as output:  # a process of its own: the notebooks set threads, flags and more
                 code = subprocess.run([sys.executable, __file__, unfinished], stdout=output, stderr=subprocess.STDOUT,
-                                      env={**os.environ, "PYTHONPATH": str(ROOT), "CIFAR10_DIR": "stand-in"}).returncode
+                                      env={**os.environ, "PYTHONPATH": str(ROOT), "CIFAR10_DIR": "synthetic"}).returncode
             assert code == 0, log.read_text()[-3000:]
             unfinished.rename(made)
     return Made(made)
@@ -76,16 +75,16 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
 
     `changes` are of the row: another engine, say.
     """
-    from cifar_lib.benchmark.latency import LatencyJob, row_of  # here: conftest.py imports this file before PyTorch may be
-    from cifar_lib.benchmark.rounds import Outcome
+    from cifar_bench.timing.latency import LatencyJob, row_of  # here: conftest.py imports this file before PyTorch may be
+    from cifar_bench.timing.rounds import Outcome
 
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "others_share": 0.0, "mhz": [2000]}
-    results = [{**of_images, **of_a_run, "ns": run, "round": number, "disturbed": False} for number, run in enumerate(ns)]
+    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "background_load": 0.0, "mhz": [2000]}
+    results = [{**of_images, **of_a_run, "ns": run, "round": number, "contended": False} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
-    return row | {name: new[name] for name in ("images", "series", "accuracy", "largest_logit_error", "runs")}
+    return row | {name: new[name] for name in ("images", "series", "accuracy", "max_logit_error", "runs")}
 
 
 def row_named(rows: Sequence[Mapping], **named: object) -> dict:
@@ -113,12 +112,12 @@ def main(folder: Path) -> None:
     from IPython.core.interactiveshell import InteractiveShell
     from matplotlib.figure import Figure
 
-    from cifar_lib.analysis import evidence
-    from cifar_lib.benchmark import batches, loadgen, machine, process, roofline, rounds
-    from cifar_lib.engines import base
-    from cifar_lib.records import cifar10
-    from cifar_lib.records.environment import clock_mhz
-    from cifar_lib.report import style, training
+    from cifar_bench.analysis import evidence
+    from cifar_bench.engines import base
+    from cifar_bench.records.environment import clock_mhz
+    from cifar_bench.report import style, training
+    from cifar_bench.timing import batches, loadgen, machine, process, roofline, rounds
+    from cifar_lib import cifar10
 
     def run_in_this_process(job: process.Job, setup: base.Setup) -> dict[str, np.ndarray]:
         """What a fresh process does, without the two seconds in which it imports PyTorch."""
@@ -127,9 +126,6 @@ def main(folder: Path) -> None:
         np.savez(output, **job.measure(setup))
         output.seek(0)
         return {**dict(np.load(output)), "mhz": clock_mhz()}
-
-    def execute_notebook(path: Path, output: Path, parameters: Mapping[str, object], **_: object) -> None:
-        run_notebook(path.stem, {**PARAMETERS["1_train"], **parameters})
 
     def undrawn(figure: Figure, *words: object) -> style.Picture:
         """A picture that nobody will look at, of which drawing would take most of the time."""
@@ -140,10 +136,9 @@ def main(folder: Path) -> None:
     records.ROOT = base.ROOT = evidence.ROOT = folder
     cifar10.read = cache(cifar10.read)  # every job reads and checks the images again
     rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
-    sys.modules["papermill"] = SimpleNamespace(execute_notebook=execute_notebook)  # an ablation runs each training by it
     training.picture = undrawn
     machine.LOCK = folder / "measurement.lock"  # nothing is compared here, so nobody need wait
-    machine.busy_share = partial(machine.busy_share, 0.1)
+    machine.background_load = partial(machine.background_load, 0.1)
     batches.SECONDS = roofline.SECONDS = 0.005
     roofline.MATRICES, roofline.CONVOLVED, roofline.COPIES = [64], [1], [2**14, 2**16]
     folder.mkdir(parents=True, exist_ok=True)

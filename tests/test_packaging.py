@@ -9,9 +9,10 @@ import tomllib
 import yaml
 from clones import REFERENCE
 
-from cifar_lib import ROOT, records
-from cifar_lib.analysis import verdicts
-from cifar_lib.analysis.evidence import gather
+from cifar_bench import records
+from cifar_bench.analysis import verdicts
+from cifar_bench.analysis.evidence import gather
+from cifar_lib import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]

@@ -1,8 +1,9 @@
-"""Checkpoints: what a training needs to go on after it was killed, bit for bit as if nothing had happened (on a CPU)."""
+"""Checkpoints: a training run that was killed resumes from the last one, on a CPU bit for bit as if nothing had happened."""
 
 import hashlib
 import io
 import json
+import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,44 +12,49 @@ from pathlib import Path
 
 import torch
 
-from cifar_lib import records
+from cifar_lib import InputError
 
-KEPT = 2  # the newest, and the one before should the newest be damaged
+MAX_KEPT = 2  # the newest, and the one before should the newest be damaged
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in `folder` of the training that `identity` describes (parameters, data, versions).
+    """The checkpoints in `folder` of the training run that `identity` describes (parameters, data, versions).
 
-    Those of other trainings may lie beside them: each file's name bears its training's digest, its epoch and its SHA-256.
+    Those of other training runs may lie beside them: a file's name holds its run's digest, its epoch and its SHA-256.
     """
 
     folder: Path
     identity: Mapping[str, object]
 
     def save(self, epoch: int, state: Mapping[str, object]) -> None:
-        """Keep `state` (tensors and plain values) after `epoch` epochs, and of the earlier ones the last."""
+        """Save `state` (tensors and plain values) after `epoch` epochs, and delete all checkpoints but the one before."""
         buffer = io.BytesIO()
         torch.save({"identity": dict(self.identity), "state": dict(state)}, buffer)
         content = buffer.getvalue()
         written = self.folder / f"{self._beginning}{epoch:04}-{_digest(content)}.pt"
-        with records.replacing(written) as path:
-            path.write_bytes(content)
+        scratch = written.with_suffix(".tmp")
+        try:
+            scratch.write_bytes(content)
+            os.replace(scratch, written)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise InputError(f"{written} cannot be written ({error.strerror}): free the folder, then run again.") from error
         before = [path for path in self._files() if path != written]
-        for old in before[KEPT - 1 :]:
+        for old in before[MAX_KEPT - 1 :]:
             old.unlink()
 
     def newest(self) -> dict | None:
-        """The state of the latest epoch that was kept. A damaged file is named and passed over."""
+        """The state of the latest epoch that was saved. A damaged file is named and skipped."""
         for path in self._files():
-            kept = _read(path)
-            if kept and kept["identity"] == self.identity:
-                return kept["state"]
-            print(f"{path} is damaged and passed over: going on from the checkpoint before.", file=sys.stderr)
+            saved = _read(path)
+            if saved and saved["identity"] == self.identity:
+                return saved["state"]
+            print(f"{path} is damaged: using the checkpoint before it.", file=sys.stderr)
         return None
 
     def clear(self) -> None:
-        """Remove them all: the training has its record."""
+        """Remove them all: the training run has its record."""
         for path in self._files():
             path.unlink()
 
@@ -57,16 +63,16 @@ class Checkpoints:
         return f"checkpoint-{_digest(json.dumps(self.identity, sort_keys=True).encode())[:8]}-"
 
     def _files(self) -> list[Path]:
-        """Those of this training, the latest epoch first."""
+        """Those of this training run, the latest epoch first."""
         return sorted(self.folder.glob(f"{self._beginning}*.pt"), key=lambda path: path.name, reverse=True)
 
 
 @dataclass
 class Resumable:
-    """A training under way: what changes in it from epoch to epoch, kept after each and found again after a kill.
+    """A training run: what changes in it from epoch to epoch, saved after each and restored after a kill.
 
-    `parts` have a state (the network, optimisers, moving averages), `random` draws the batches, `history` has an entry for
-    each epoch done, and `resumed_after` says after how many epochs a killed training went on.
+    `parts` have a state (the network, optimizers, moving averages), `random` draws the batches, `history` has an entry for
+    each epoch done, and `resumed_after` says after how many epochs a killed run resumed.
     """
 
     checkpoints: Checkpoints
@@ -76,18 +82,18 @@ class Resumable:
     resumed_after: list[int] = field(default_factory=list)
 
     def resume(self) -> None:
-        """Set everything to the last checkpoint, if there is one."""
-        kept = self.checkpoints.newest()
-        if not kept:
+        """Restore everything from the last checkpoint, if there is one."""
+        saved = self.checkpoints.newest()
+        if not saved:
             return
-        for part, state in zip(self.parts, kept["parts"], strict=True):
+        for part, state in zip(self.parts, saved["parts"], strict=True):
             part.load_state_dict(state)
-        self.random.set_state(kept["random"])
-        self.history, self.resumed_after = kept["history"], [*kept["resumed_after"], len(kept["history"])]
-        print(f"going on after epoch {len(self.history)}")
+        self.random.set_state(saved["random"])
+        self.history, self.resumed_after = saved["history"], [*saved["resumed_after"], len(saved["history"])]
+        print(f"resuming after epoch {len(self.history)}")
 
-    def keep(self) -> None:
-        """Keep everything after the epoch that was added to the history last."""
+    def save(self) -> None:
+        """Save everything after the epoch that was added to the history last."""
         self.checkpoints.save(len(self.history), {
             "parts": [part.state_dict() for part in self.parts], "random": self.random.get_state(),
             "history": self.history, "resumed_after": self.resumed_after,

@@ -37,7 +37,7 @@ def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) ->
 
 def describe(optimizers: Iterable[Optimizer]) -> list[dict]:
     """A row for each group of weights: by what it is trained, how many numbers it has, and at which highest rate."""
-    return [{"weights": group["weights"], "optimiser": type(optimizer).__name__,
+    return [{"weights": group["weights"], "optimizer": type(optimizer).__name__,
              "numbers": sum(weight.numel() for weight in group["params"]), "highest learning rate": group["highest_lr"],
              "momentum": group["momentum"], "weight decay": group.get("weight_decay", 0.0)}
             for optimizer in optimizers for group in optimizer.param_groups]

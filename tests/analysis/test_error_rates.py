@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cifar_lib.analysis import rules, verdicts
-from cifar_lib.analysis.evidence import THIS_RUN, Evidence
-from cifar_lib.analysis.rules import NOT_REPRODUCED, REPRODUCED
+from cifar_bench.analysis import rules, verdicts
+from cifar_bench.analysis.evidence import THIS_RUN, Evidence
+from cifar_bench.analysis.rules import NOT_REPRODUCED, REPRODUCED
 
 CLAIMS = {claim["id"]: claim for claim in verdicts.load_claims()}
 PARAMETERS, MODEL = CLAIMS["network-size"]["parameters"], {"model.pt": "beef"}
@@ -40,7 +40,7 @@ def exported(accuracy: float) -> dict:
 def timed(*rows: tuple[str, np.ndarray]) -> list[dict]:
     """Rows of TorchScript with these variants or precisions and means (µs)."""
     return [{"engine": "torchscript", "variant": kind, "precision": kind or "float32", "support": "native", "images": 10_000,
-             "accuracy": 94.5, "largest_logit_error": 0.0,
+             "accuracy": 94.5, "max_logit_error": 0.0,
              "runs": [{"mean_ns": 1e3 * mean, "p50_ns": 1e3 * mean} for mean in means]} for kind, means in rows]
 
 
@@ -62,7 +62,7 @@ def faster(ratio: float, noise: float, accuracy: float, count: int = 3) -> Calla
         narrow, = timed(("", ratio * rounds * random.normal(1, noise, count)))
         rows = [{**base, "precision": "float32", "network": "", "test_accuracy": 94.5},
                 {**narrow, "precision": "int8", "network": "narrow", "test_accuracy": trained[0], "accuracy": trained[0]}]
-        networks = {"": {"seeds_accuracy": [94.5]}, "narrow": {"seeds_accuracy": list(trained)}}
+        networks = {"": {"seed_accuracies": [94.5]}, "narrow": {"seed_accuracies": list(trained)}}
         measured = {"rows": rows, "test_images": 10_000, "models_sha256": MODEL,
                     "networks": {name: {"flop": 1, "parameters": 1, **of} for name, of in networks.items()}}
         return {**exported(94.5), "faster": [record(measured)]}

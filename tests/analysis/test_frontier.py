@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 from records_made import Made, row_named
 
-from cifar_lib import InputError, records
-from cifar_lib.analysis import evidence, frontier
+from cifar_bench import records
+from cifar_bench.analysis import evidence, frontier
+from cifar_lib import InputError
 
 ORIGINAL, NARROW = {"flop": 300e6, "parameters": 2_570_280}, {"flop": 100e6, "parameters": 800_000}
 
 
 def row(us: float, accuracy: float, network: str = "", engine: str = "openvino", precision: str = "int8") -> dict:
     """A row of three rounds, of which the machine makes each a tenth slower than the one before."""
-    runs = [{"round": number, "p50_ns": 1e3 * us * 1.1**number, "disturbed": False} for number in range(3)]
+    runs = [{"round": number, "p50_ns": 1e3 * us * 1.1**number, "contended": False} for number in range(3)]
     return {"network": network, "engine": engine, "precision": precision, "test_accuracy": accuracy, "runs": runs}
 
 
@@ -23,7 +24,7 @@ def record(made: Made) -> dict:
     """The real record with other rows: the base, three of the original network and two of a narrow one."""
     real = made.record("faster")
     described = real["measurements"]["networks"][frontier.ORIGINAL]
-    rates = {**row_named(real["measurements"]["rooflines"], precision="int8"), "flop_per_s": 3e12, "number_bytes": 1,
+    rates = {**row_named(real["measurements"]["rooflines"], precision="int8"), "peak_flop_per_s": 3e12, "element_bytes": 1,
              "copies": [{"bytes": 1, "bytes_per_s": 8e10}, {"bytes": 2, "bytes_per_s": 1e10}]}
     real["measurements"] |= {
         "networks": {"": described | ORIGINAL, "narrow": described | NARROW}, "test_images": 10_000, "rooflines": [rates],
@@ -64,9 +65,9 @@ def test_the_fastest_is_that_of_those_accurate_enough(record: dict, accuracy: fl
 
 def test_a_time_is_made_of_arithmetic_weights_read_and_the_rest(record: dict) -> None:
     winner = frontier.ran(record)[0]
-    assert frontier.makeup(winner, record) == pytest.approx(
+    assert frontier.time_breakdown(winner, record) == pytest.approx(
         {"arithmetic": 100e6 / 3e12 * 1e6, "memory": 10, "rest": winner["us"] - 100e6 / 3e12 * 1e6 - 10})
-    assert frontier.makeup(frontier.ran(record)[-1], record) is None  # float32's rates were not measured
+    assert frontier.time_breakdown(frontier.ran(record)[-1], record) is None  # float32's rates were not measured
 
 
 def test_a_network_is_described_by_its_export_and_by_the_seeds_made_as_its_training(
@@ -90,7 +91,7 @@ def test_a_network_is_described_by_its_export_and_by_the_seeds_made_as_its_train
     write("train/seed3", training, {**whole, "accuracy": 91.0, "weights_sha256": "another"}, seed=3, teachers=["shipped/0"])
     write("train/seed4", training, {"train_images": 10, "accuracy": 80.0, "weights_sha256": "another"}, seed=4)
     described = frontier.describe(records.step_folder("narrow", "export"))
-    assert described["seeds_accuracy"] == [94.3, 94.1] and described["accuracy"] == 94.3
+    assert described["seed_accuracies"] == [94.3, 94.1] and described["accuracy"] == 94.3
     assert described["records"] == [f"narrow/train/seed{seed}/record.json" for seed in (0, 1)]
     assert described["parameters"] == exported["measurements"]["parameters"]
 

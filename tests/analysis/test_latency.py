@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from records_made import Made, row_named, timed
 
-from cifar_lib.analysis import latency, stability, statistics
-from cifar_lib.records import AA_TEST, ONE_IMAGE
-from cifar_lib.report import latency as report
-from cifar_lib.report import result, style
+from cifar_bench.analysis import latency, stability, statistics
+from cifar_bench.records import AA_TEST, REPEATED_IMAGE
+from cifar_bench.report import latency as report
+from cifar_bench.report import result, style
 
 RUNS, IMAGES = 5, 400
 Series = dict[str, np.ndarray]
 Measure = Callable[..., tuple[dict, Series]]
 
 BOTH = {("torchscript", ""): 2000.0, ("openvino", ""): 1200.0}
-ALL = {**BOTH, ("torchscript", AA_TEST): 2000.0, ("torchscript", ONE_IMAGE): 1900.0}
+ALL = {**BOTH, ("torchscript", AA_TEST): 2000.0, ("torchscript", REPEATED_IMAGE): 1900.0}
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def measured(made: Made) -> Measure:
             levels = np.exp(random.normal(0, 0.001, RUNS)) if run_levels is None else run_levels
             ns = (1e3 * median * levels[:, None] * np.exp(random.normal(0, 0.01, (RUNS, IMAGES)))).astype(np.int64)
             rows.append(timed(template, ns, engine=engine, variant=variant))
-            series[rows[-1]["series"]], series[f"{rows[-1]['series']}-classes"] = ns, np.zeros_like(ns)
+            series[rows[-1]["series"]], series[f"{rows[-1]['series']}-predicted"] = ns, np.zeros_like(ns)
         loadgen = {"ours_ns": [2e6] * 3, "loadgen_ns": [2e6, 2.02e6, 2.04e6], "within_loadgen_ns": [1.99e6, 2.01e6, 2.02e6]}
         record["environment"]["cpu"]["governor"] = "performance"
         record["environment"]["dropped_variables"] = {}
         assert set(loadgen) < set(record["measurements"]["loadgen"])
         record["measurements"]["loadgen"] |= loadgen
-        record["measurements"] |= {"engines": rows, "busy_share": 0.01,
+        record["measurements"] |= {"engines": rows, "background_load": 0.01,
                                    "clock": {"name": "a clock", "step_ns": 10, "cost_ns": 40.0}}
         return record, series
 
@@ -96,44 +96,44 @@ def test_without_torchscript_there_is_no_ratio(measured: Measure) -> None:
     assert set(report.table(record)["× torchscript"]) == {"–"}
 
 
-DISTURBED = [{"round": 0, "mean_ns": 9e6, "disturbed": True},
-             *({"round": number, "mean_ns": 1e6, "disturbed": False} for number in range(4))]
+CONTENDED = [{"round": 0, "mean_ns": 9e6, "contended": True},
+             *({"round": number, "mean_ns": 1e6, "contended": False} for number in range(4))]
 
 
 def test_a_disturbed_run_counts_only_where_too_few_others_could_be_had() -> None:
-    assert [run["mean_ns"] for run in latency.judged_runs({"runs": DISTURBED})] == 4 * [1e6]
-    assert not latency.is_disturbed(latency.judged_runs({"runs": DISTURBED}))
-    few = {"runs": [DISTURBED[0], *({**run, "disturbed": run["round"] > 1} for run in DISTURBED[2:])]}
+    assert [run["mean_ns"] for run in latency.judged_runs({"runs": CONTENDED})] == 4 * [1e6]
+    assert not latency.is_contended(latency.judged_runs({"runs": CONTENDED}))
+    few = {"runs": [CONTENDED[0], *({**run, "contended": run["round"] > 1} for run in CONTENDED[2:])]}
     assert [run["round"] for run in latency.judged_runs(few)] == [0, 1, 2, 3]
-    assert latency.is_disturbed(latency.judged_runs(few))
+    assert latency.is_contended(latency.judged_runs(few))
 
 
 def test_ratios_pair_the_rounds_of_which_both_have_an_undisturbed_run() -> None:
-    ours = {"runs": [{"round": n, "mean_ns": 2e6 * (n + 1), "disturbed": n == 1} for n in range(5)]}
-    theirs = {"runs": [{"round": n, "mean_ns": 1e6 * (n + 1), "disturbed": n == 3} for n in reversed(range(5))]}
+    ours = {"runs": [{"round": n, "mean_ns": 2e6 * (n + 1), "contended": n == 1} for n in range(5)]}
+    theirs = {"runs": [{"round": n, "mean_ns": 1e6 * (n + 1), "contended": n == 3} for n in reversed(range(5))]}
     assert latency.paired(ours, theirs, "mean_ns") == (pytest.approx(2), (pytest.approx(2), pytest.approx(2)))
 
 
 def test_where_too_few_rounds_are_undisturbed_for_both_each_rounds_last_run_is_paired() -> None:
-    ours = {"runs": [{"round": n, "mean_ns": 2e6, "disturbed": n in (0, 1)} for n in range(5)]}
-    theirs = {"runs": [{"round": n, "mean_ns": 1e6, "disturbed": n in (2, 3)} for n in range(5)]}
+    ours = {"runs": [{"round": n, "mean_ns": 2e6, "contended": n in (0, 1)} for n in range(5)]}
+    theirs = {"runs": [{"round": n, "mean_ns": 1e6, "contended": n in (2, 3)} for n in range(5)]}
     pairs = latency.pairs(ours, theirs)
     assert [(one["round"], other["round"]) for one, other in pairs] == [(n, n) for n in range(5)]
-    assert latency.is_disturbed(run for pair in pairs for run in pair)
+    assert latency.is_contended(run for pair in pairs for run in pair)
     assert latency.paired(ours, theirs, "mean_ns") == (pytest.approx(2), (pytest.approx(2), pytest.approx(2)))
 
 
 def test_what_computes_in_another_precision_than_its_rows_is_not_compared(measured: Measure) -> None:
     record, _ = measured(ALL)
     row = next(row for row in record["measurements"]["engines"] if row["engine"] == "openvino")
-    row["largest_logit_error"] = 0.0016  # as TF32's
+    row["max_logit_error"] = 0.0016  # as TF32's
     assert row not in latency.compared(record) and "openvino" not in set(report.table(record)["engine"])
     assert "openvino is not compared: its logits are off by 0.0016" in report.reasons(record)[-1]
 
 
 def test_records_of_before_disturbances_were_measured_have_none() -> None:
     runs = [{"mean_ns": 1e6}, {"mean_ns": 2e6}, {"mean_ns": 3e6}]
-    assert latency.judged_runs({"runs": runs}) == runs and not latency.is_disturbed(runs)
+    assert latency.judged_runs({"runs": runs}) == runs and not latency.is_contended(runs)
 
 
 def test_the_answer_names_the_fastest_engine_and_its_ratio(measured: Measure) -> None:
@@ -220,7 +220,7 @@ def test_records_without_stretches_raise_no_warning_of_slow_beginnings(measured:
 
 def test_what_the_machine_shows_raises_a_warning(measured: Measure) -> None:
     record, _ = measured(ALL)
-    record["environment"]["cpu"]["governor"], record["measurements"]["busy_share"] = "powersave", 0.18
+    record["environment"]["cpu"]["governor"], record["measurements"]["background_load"] = "powersave", 0.18
     busy, governor = warnings_of(record)
     assert "18%" in busy and "powersave" in governor
 

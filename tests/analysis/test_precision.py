@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from records_made import Made, row_named
 
-from cifar_lib.analysis import precision, statistics
-from cifar_lib.benchmark import numerics
+from cifar_bench.analysis import precision, statistics
+from cifar_bench.report import precision as report
+from cifar_bench.report import style
+from cifar_bench.timing import numerics
 from cifar_lib.data import CLASSES
-from cifar_lib.report import precision as report
-from cifar_lib.report import style
 
 SIZES = [1, 2, 4, 8]
 SLOWER, LATER = (2000, [2000, 1500, 1000, 900]), (1100, [1100, 700, 300, 200])  # float16 one at a time, and in batches (µs)
@@ -20,8 +20,8 @@ Record = Callable[..., dict]
 
 def row(template: dict, engine: str, kind: str, mean_us: float, support: str = "native", **changes: object) -> dict:
     """The template's row as if it were this engine in this precision, with three runs 0.1% apart."""
-    predicted = {"test_accuracy": 94.0, "changed_predictions": 3, "changed_to_right": 1, "changed_to_wrong": 2,
-                 "largest_logit_change": 0.1, "mean_logit_change": 0.01, "calibration_error": 0.05, "threads": 2}
+    predicted = {"test_accuracy": 94.0, "changed_predictions": 3, "changed_to_correct": 1, "changed_to_incorrect": 2,
+                 "max_logit_change": 0.1, "mean_logit_change": 0.01, "calibration_error": 0.05, "threads": 2}
     assert set(predicted) < set(template) and len(template["runs"]) == 3
     runs = [{**run, "mean_ns": 1e3 * mean_us * share, "p50_ns": 1e3 * mean_us * share}
             for run, share in zip(template["runs"], (0.999, 1.0, 1.001))]
@@ -31,9 +31,9 @@ def row(template: dict, engine: str, kind: str, mean_us: float, support: str = "
 def batch_row(template: dict, engine: str, kind: str, each_us: list[float]) -> dict:
     """The template's row of batches as if an image had taken so long in each of SIZES."""
     ns = 1e3 * np.array(each_us) * SIZES
-    return {**template, "engine": engine, "precision": kind, "batches": SIZES,
+    return {**template, "engine": engine, "precision": kind, "batch_sizes": SIZES,
             "batch_ns": [(share * ns).tolist() for share in (0.99, 1, 1.01)], "batch_threads": [[2] * len(SIZES)] * 3,
-            "round": [0, 1, 2], "disturbed": [False] * 3}
+            "round": [0, 1, 2], "contended": [False] * 3}
 
 
 def roof_of(template: dict, **changes: object) -> dict:
@@ -43,7 +43,7 @@ def roof_of(template: dict, **changes: object) -> dict:
     assert set(points[0]) == set(template["points"][0])
     copies = [{"bytes": 16384, "bytes_per_s": 5e10}, {"bytes": 2**28, "bytes_per_s": 1e10}]
     assert set(copies[0]) == set(template["copies"][0])
-    return {**template, "flop_per_s": 4e11, "points": points, "copies": copies, **changes}
+    return {**template, "peak_flop_per_s": 4e11, "points": points, "copies": copies, **changes}
 
 
 @pytest.fixture
@@ -140,12 +140,12 @@ def test_the_gpus_share_is_its_own_time_over_the_images(half: Record) -> None:
 def test_of_batches_that_others_disturbed_the_last_run_of_a_round_counts(still: bool, half: Record) -> None:
     record = half(*SLOWER)
     row = record["measurements"]["batches"][0]
-    undisturbed = precision.in_batches(record)[0]["batch_ns"]
-    row.update(batch_ns=[[9e9] * len(SIZES), undisturbed[2], *undisturbed[:2]], round=[2, 2, 0, 1],
-               disturbed=[True, still, False, False])
+    uncontended = precision.in_batches(record)[0]["batch_ns"]
+    row.update(batch_ns=[[9e9] * len(SIZES), uncontended[2], *uncontended[:2]], round=[2, 2, 0, 1],
+               contended=[True, still, False, False])
     judged = precision.in_batches(record)[0]
-    assert judged["batch_ns"] == undisturbed and judged["disturbed"] is still
-    assert ("Others disturbed what was measured of torchscript, float32." in report.batches(record).caption) is still
+    assert judged["batch_ns"] == uncontended and judged["contended"] is still
+    assert ("Others contended what was measured of torchscript, float32." in report.batches(record).caption) is still
 
 
 def test_the_networks_points_move_its_weights_once_a_batch(half: Record) -> None:
@@ -161,7 +161,7 @@ def test_the_network_in_eight_bits_moves_a_quarter_of_the_bytes(half: Record) ->
     measured = record["measurements"]
     measured["batches"].append(batch_row(measured["batches"][0], "onnxruntime", "int8", [100, 100, 100, 100]))
     measured["rooflines"].append(
-        roof_of(measured["rooflines"][0], precision="int8", number_bytes=1, flop_per_s=1e12, points=[]))
+        roof_of(measured["rooflines"][0], precision="int8", element_bytes=1, peak_flop_per_s=1e12, points=[]))
     points = precision.network_points(record, measured["rooflines"][1])
     assert points[0] == ("onnxruntime", 1, pytest.approx(1e8 / 1050), pytest.approx(1e8 / 100e-6))
     assert "in int8 the roof is 1,000 billion" in report.roofline(record).alternative

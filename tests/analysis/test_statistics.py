@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from cifar_lib.analysis import statistics
+from cifar_bench.analysis import statistics
 
 Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 

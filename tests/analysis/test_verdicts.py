@@ -11,10 +11,11 @@ import pytest
 from clones import REFERENCE
 from records_made import Made
 
-from cifar_lib import ROOT, InputError, records
-from cifar_lib.analysis import evidence, rules, statistics, verdicts
-from cifar_lib.analysis.evidence import EARLIER, THIS_RUN
-from cifar_lib.analysis.rules import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from cifar_bench import records
+from cifar_bench.analysis import evidence, rules, statistics, verdicts
+from cifar_bench.analysis.evidence import EARLIER, THIS_RUN
+from cifar_bench.analysis.rules import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
+from cifar_lib import ROOT, InputError
 
 RUN = "lab"
 PARAMETERS = 2_570_280
@@ -91,8 +92,8 @@ def export(accuracy: float = 94.53, test_images: int = 10_000, parameters: int =
 
 def latency(*means_us: float, images: int = 10_000, engine: str = "torchscript") -> dict:
     """Runs of these means."""
-    runs = [{"mean_ns": 1e3 * mean, "round": number, "disturbed": False} for number, mean in enumerate(means_us)]
-    row = {"engine": engine, "images": images, "runs": runs, "accuracy": 94.5, "largest_logit_error": 1e-6}
+    runs = [{"mean_ns": 1e3 * mean, "round": number, "contended": False} for number, mean in enumerate(means_us)]
+    row = {"engine": engine, "images": images, "runs": runs, "accuracy": 94.5, "max_logit_error": 1e-6}
     return {"engines": [row], "models_sha256": {"model.pt": MODEL}}
 
 
@@ -102,7 +103,7 @@ def half_precision(low: float, high: float, runs: int = 3, support: str = "nativ
     logs = np.log(low * high) / 2 + np.log(high / low) / 2 * steps / statistics.mean_interval(steps)[1]
     means = {"float32": np.full(runs, 1e6), kind: 1e6 * np.exp(logs)}
     rows = [{"engine": "torchscript", "precision": kind, "support": support, "images": 1000, "accuracy": 94.5,
-             "largest_logit_error": 1e-6, "runs": [{"mean_ns": mean, "round": n, "disturbed": False}
+             "max_logit_error": 1e-6, "runs": [{"mean_ns": mean, "round": n, "contended": False}
                                                    for n, mean in enumerate(values)]} for kind, values in means.items()]
     others = [{**row, "engine": "onnxruntime", "runs": 3 * row["runs"][:1]} for row in rows]
     return {"precisions": others + rows, "models_sha256": {"model.pt": MODEL}}
@@ -110,11 +111,11 @@ def half_precision(low: float, high: float, runs: int = 3, support: str = "nativ
 
 def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.0, 94.2, 94.3), **changed: object) -> dict:
     """Three runs of TorchScript in 2,000 µs, and of another engine with a narrow network, whose ratio is known to 1%."""
-    networks = {name: {"parameters": 1, "flop": 1.0, "seeds_accuracy": list(accuracies)}
+    networks = {name: {"parameters": 1, "flop": 1.0, "seed_accuracies": list(accuracies)}
                 for name, accuracies in (("", (94.5,)), ("narrow", seeds))}
     rows = [{"network": network, "engine": engine, "precision": precision, "test_accuracy": known, "accuracy": known,
-             "images": 1000, "largest_logit_error": 1e-6,
-             "runs": [{"p50_ns": 1e3 * median * share, "round": number, "disturbed": False}
+             "images": 1000, "max_logit_error": 1e-6,
+             "runs": [{"p50_ns": 1e3 * median * share, "round": number, "contended": False}
                       for number, share in enumerate(shares)]}
             for network, engine, precision, known, median, shares in (
                 ("", "torchscript", "float32", 94.53, 2000.0, (0.998, 1, 1.002)),
@@ -378,7 +379,7 @@ def test_latency_is_that_of_torchscript_in_cpp_or_else_in_python(write: Write, c
 
 def test_the_variants_of_an_engine_are_not_judged(write: Write) -> None:
     measured = latency(820, 821, 822)
-    measured["engines"] += [{**row, "variant": records.ONE_IMAGE} for row in latency(100, 100, 100)["engines"]]
+    measured["engines"] += [{**row, "variant": records.REPEATED_IMAGE} for row in latency(100, 100, 100)["engines"]]
     write("latency", measured, gpu=P100)
     assert judged("latency-p100")["ours"].startswith("821.0 µs (")
 
@@ -454,7 +455,7 @@ def test_the_fastest_16_bit_format_that_the_hardware_computes_in_is_judged(write
     assert row["verdict"] == NOT_REPRODUCED and row["ours"].startswith("bfloat16: 0.80")
 
 
-# ---- what does not belong together, and what was disturbed
+# ---- what does not belong together, and what was contended
 
 
 @pytest.mark.parametrize(
@@ -503,11 +504,11 @@ def test_a_tenth_of_the_time_takes_the_base_and_step_5(write: Write) -> None:
     assert judged("tenth-of-the-time")["reason"] == "TorchScript did not run with the original network"
 
 
-def disturbed(measured: dict, runs: int, rows: str = "engines") -> dict:
-    """The same, but that others disturbed the last so many runs of each row."""
+def contended(measured: dict, runs: int, rows: str = "engines") -> dict:
+    """The same, but that others contended the last so many runs of each row."""
     for row in measured[rows]:
         for run in row["runs"][-runs:]:
-            run["disturbed"] = True
+            run["contended"] = True
     return measured
 
 
@@ -517,7 +518,7 @@ def disturbed(measured: dict, runs: int, rows: str = "engines") -> dict:
         ({"parameters": 12_345}, {}, "another network: 12,345 parameters"),
         ({}, {"models_sha256": {"model.pt": "another"}}, "not the model.pt of the export"),
         ({}, {"images": 100}, "100 images a run"),
-        ({}, {"largest_logit_error": 99.0}, "logits are off by 99"),
+        ({}, {"max_logit_error": 99.0}, "logits are off by 99"),
         ({}, {"accuracy": 10.0}, "right on 10.00%"),
         (None, {}, "no record of the export"),
     ],
@@ -542,20 +543,20 @@ def test_a_timing_of_something_else_is_not_judged(
 @pytest.mark.parametrize("means", [(500, 501, 502), (900, 901, 902)], ids=["fast", "slow"])
 def test_where_all_runs_were_disturbed_nothing_is_decided(write: Write, means: tuple[float, ...]) -> None:
     write("export", export())
-    write("latency", disturbed(latency(*means), 3), gpu=P100)
+    write("latency", contended(latency(*means), 3), gpu=P100)
     row = judged("latency-p100")
     assert row["verdict"] == INCONCLUSIVE and "others used the machine" in row["reason"]
 
 
 def test_half_precision_is_not_decided_by_disturbed_runs(write: Write) -> None:
     write("export", export())
-    write("half_precision", disturbed(half_precision(1.2, 1.4), 3, "precisions"))
+    write("half_precision", contended(half_precision(1.2, 1.4), 3, "precisions"))
     assert judged("half-precision")["verdict"] == INCONCLUSIVE
 
 
 def test_disturbed_runs_do_not_count_beside_others(write: Write) -> None:
     write("export", export())
-    write("latency", disturbed(latency(820, 821, 822, 9_000), 1), gpu=P100)
+    write("latency", contended(latency(820, 821, 822, 9_000), 1), gpu=P100)
     row = judged("latency-p100")
     assert row["verdict"] == REPRODUCED and row["ours"].startswith("821.0")
 
@@ -574,7 +575,7 @@ def test_what_the_aa_test_cannot_tell_apart_is_inconclusive(write: Write, claim:
     assert row["verdict"] == INCONCLUSIVE and "may differ by up to 10.0% (A/A test)" in row["reason"]
 
 
-# ---- stand-in data
+# ---- synthetic data
 
 
 def write_everything(write: Write, dataset: str = "CIFAR-10") -> None:
@@ -586,16 +587,16 @@ def write_everything(write: Write, dataset: str = "CIFAR-10") -> None:
 
 
 @pytest.mark.parametrize("claim", sorted(ABOUT_ACCURACY))
-def test_accuracy_on_stand_in_data_is_not_judged(write: Write, claim: str) -> None:
+def test_accuracy_on_synthetic_data_is_not_judged(write: Write, claim: str) -> None:
     write_everything(write)
     assert judged(claim)["verdict"] == REPRODUCED
-    write_everything(write, dataset="stand-in")
+    write_everything(write, dataset="synthetic")
     assert judged(claim)["verdict"] == NOT_RUN
-    assert "stand-in" in judged(claim)["reason"]
+    assert "synthetic" in judged(claim)["reason"]
 
 
-def test_a_stand_in_training_does_not_count_beside_a_real_one(write: Write) -> None:
-    write("train/seed0", training(99.9), dataset="stand-in")
+def test_a_synthetic_training_does_not_count_beside_a_real_one(write: Write) -> None:
+    write("train/seed0", training(99.9), dataset="synthetic")
     for seed in (1, 2, 3):
         write(f"train/seed{seed}", training(94.5, epochs=151))
     row = judged("accuracy-above-94")
@@ -604,8 +605,8 @@ def test_a_stand_in_training_does_not_count_beside_a_real_one(write: Write) -> N
 
 
 @pytest.mark.parametrize("claim", ["network-size", "run-spread", "half-precision"])
-def test_what_is_not_about_accuracy_is_judged_on_stand_in_data(write: Write, claim: str) -> None:
-    write_everything(write, dataset="stand-in")
+def test_what_is_not_about_accuracy_is_judged_on_synthetic_data(write: Write, claim: str) -> None:
+    write_everything(write, dataset="synthetic")
     assert judged(claim)["verdict"] == REPRODUCED
 
 
@@ -619,8 +620,8 @@ def test_a_run_without_its_own_export_borrows_the_shipped_one_and_says_so(write:
     assert (used["record"], used["when"]) == ("shipped/export/record.json", EARLIER)
 
 
-def test_a_run_on_stand_in_data_borrows_nothing(write: Write) -> None:
-    write("latency", latency(820, 821, 822), dataset="stand-in")
+def test_a_run_on_synthetic_data_borrows_nothing(write: Write) -> None:
+    write("latency", latency(820, 821, 822), dataset="synthetic")
     write("train/seed0", training(), run=records.SHIPPED)
     write("export", export(), run=records.SHIPPED)
     assert {judged(claim)["verdict"] for claim in ABOUT_ACCURACY} == {NOT_RUN}
@@ -652,7 +653,7 @@ def test_timings_are_never_borrowed(write: Write, step: str) -> None:
     [
         (CPU, (2000, 2010, 2020), "CIFAR-10", REPRODUCED, "389.0"),
         (H100, (2000, 2010, 2020), "CIFAR-10", NOT_REPRODUCED, "2,010.0"),  # its own GPU counts, not another one
-        (CPU, (2000, 2010, 2020), "stand-in", NOT_RUN, "2,010.0"),
+        (CPU, (2000, 2010, 2020), "synthetic", NOT_RUN, "2,010.0"),
     ],
 )
 def test_a_claim_about_gpus_is_judged_by_the_shipped_run_on_one_where_a_run_has_none(
@@ -719,7 +720,7 @@ def test_every_rule_judges_a_claim() -> None:
     assert {claim["rule"] for claim in CLAIMS} == set(rules.RULES)
 
 
-# ---- python -m cifar_lib.analysis.verdicts
+# ---- python -m cifar_bench.analysis.verdicts
 
 
 @pytest.fixture
@@ -831,7 +832,7 @@ def test_the_records_that_come_with_the_project_are_read_and_judged(run: str) ->
 
 
 def test_the_verdicts_of_the_reference_run_hold() -> None:
-    command = [sys.executable, "-m", "cifar_lib.analysis.verdicts", REFERENCE]
+    command = [sys.executable, "-m", "cifar_bench.analysis.verdicts", REFERENCE]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stderr == "" and "Ten runs are no more than 2 µs per image apart" in " ".join(process.stdout.split())

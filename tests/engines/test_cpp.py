@@ -12,8 +12,9 @@ import torch
 from conftest import Refused
 from helpers import export_all, tiny_network
 
-from cifar_lib import data, model, records
-from cifar_lib.engines import base, infer, layers
+from cifar_bench import records
+from cifar_bench.engines import base, infer, layers
+from cifar_lib import data, model
 
 IMAGES = 30
 
@@ -50,7 +51,7 @@ def test_its_classes_are_pythons_on_test_images(cifar10: Path, program: Path) ->
     test = data.load("test").first(2000)
     expected = model.predict(base.load_torchscript(shipped).eval(), test).argmax(1).numpy()
     # One thread: several would wait for each other where others compute beside them.
-    measured = infer.run(shipped, test, threads=1, settings=["frozen", "channels-last"])
+    measured = infer.run(shipped, test, threads=1, options=["frozen", "channels-last"])
     assert len(set(expected)) == 10
     assert np.array_equal(measured["classes"], expected)
 
@@ -83,7 +84,7 @@ def test_it_prints_accuracy_and_time_as_the_originals_did(name: str, program: Pa
 
 
 def test_its_path_is_printed_for_those_who_use_it_by_itself(program: Path) -> None:
-    process = subprocess.run([sys.executable, "-m", "cifar_lib.engines.infer"], capture_output=True, text=True)
+    process = subprocess.run([sys.executable, "-m", "cifar_bench.engines.infer"], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stdout == f"{program}\n"
 

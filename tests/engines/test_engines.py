@@ -13,13 +13,13 @@ from conftest import Refused
 from helpers import export_all, tiny_network
 from onnx import numpy_helper
 
+from cifar_bench.engines import ENGINES, infer, predict, pytorch, quantization
+from cifar_bench.engines.base import PRECISIONS, Setup, load_torchscript, native_support
+from cifar_bench.engines.cpp import CppEngine
+from cifar_bench.engines.pytorch import Eager
+from cifar_bench.report import style
 from cifar_lib import InputError, data
 from cifar_lib.data import Split, normalise
-from cifar_lib.engines import ENGINES, infer, predict, pytorch, quantise
-from cifar_lib.engines.base import PRECISIONS, Setup, load_torchscript, native_support
-from cifar_lib.engines.cpp import CppEngine
-from cifar_lib.engines.pytorch import Eager
-from cifar_lib.report import style
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -31,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prepared")
+    return tmp_path_factory.mktemp("compiled")
 
 
 def squares(count: int, seed: int) -> torch.Tensor:
@@ -60,7 +60,7 @@ def expected(images: list[torch.Tensor]) -> list[int]:
 def classes_of(name: str, setup: Setup, images: list[torch.Tensor]) -> list[int]:
     """The class that an engine gives each image; `images` must be those of whole pixel values."""
     kind = ENGINES[name]
-    kind.prepare(setup)
+    kind.compile(setup)
     engine = kind(setup)
     if isinstance(engine, CppEngine):
         pixels = ((torch.cat(images) * 0.25 + 0.5) * 255).round().to(torch.uint8)
@@ -83,7 +83,7 @@ def training_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "precision", "device"), COMBINATIONS)
 def test_an_engine_gives_the_networks_classes(
-    name: str, precision: str, device: str, exported: Path, prepared: Path, images: list[torch.Tensor], expected: list[int]
+    name: str, precision: str, device: str, exported: Path, cache: Path, images: list[torch.Tensor], expected: list[int]
 ) -> None:
     try:
         predicted = classes_of(name, Setup(exported, prepared, precision, device), images)
@@ -102,62 +102,62 @@ def test_an_engine_computes_in_its_precision(precision: str, exported: Path) -> 
     assert {weight.dtype for weight in weights} == {PRECISIONS[precision]}
 
 
-# ---- what an engine says of its settings is what runs
+# ---- what an engine says of its options is what runs
 
 
 def lies_channels_last(weight: torch.Tensor) -> bool:
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
-@pytest.mark.parametrize("settings", ENGINES["torchscript"].choices("cpu"))
-def test_torchscript_runs_what_its_settings_say(settings: str, exported: Path) -> None:
-    graph = ENGINES["torchscript"](Setup(exported, exported, settings=settings)).network.graph
+@pytest.mark.parametrize("options", ENGINES["torchscript"].candidate_options("cpu"))
+def test_torchscript_runs_what_its_settings_say(options: str, exported: Path) -> None:
+    graph = ENGINES["torchscript"](Setup(exported, exported, options=options)).network.graph
     constants = [node.output().toIValue() for node in graph.findAllNodes("prim::Constant")]
     convolutions = [value for value in constants if isinstance(value, torch.Tensor) and value.ndim == 4]
-    assert ("frozen" in settings) == (not graph.findAllNodes("prim::GetAttr"))
-    assert ("optimize_for_inference" in settings) == bool(graph.findAllNodes("prim::mkldnn_convolution"))
-    assert ("channels-last" in settings) == any(map(lies_channels_last, convolutions))
+    assert ("frozen" in options) == (not graph.findAllNodes("prim::GetAttr"))
+    assert ("optimize_for_inference" in options) == bool(graph.findAllNodes("prim::mkldnn_convolution"))
+    assert ("channels-last" in options) == any(map(lies_channels_last, convolutions))
 
 
 def test_torchscript_computes_in_tf32_only_where_it_is_asked_for(exported: Path) -> None:
     """A traced program brings answers of its own: yes, and that cuDNN is not to search."""
-    def settings(graph: torch.Graph) -> set[tuple[bool, bool]]:
+    def options(graph: torch.Graph) -> set[tuple[bool, bool]]:
         convolutions = [list(node.inputs()) for node in graph.findAllNodes("aten::_convolution")]
         assert len(convolutions) == 8
         return {(inputs[9].toIValue(), inputs[12].toIValue()) for inputs in convolutions}
 
-    assert settings(load_torchscript(exported / "model.pt").inlined_graph) == {(False, True)}
-    frozen = ENGINES["torchscript"](Setup(exported, exported, settings="frozen, contiguous")).network
-    assert settings(frozen.graph) == {(True, False)}
+    assert options(load_torchscript(exported / "model.pt").inlined_graph) == {(False, True)}
+    frozen = ENGINES["torchscript"](Setup(exported, exported, options="frozen, contiguous")).network
+    assert options(frozen.graph) == {(True, False)}
     network = load_torchscript(exported / "model.pt")
     pytorch._set_convolutions(network, tf32=True)
-    assert settings(network.inlined_graph) == {(True, True)}
+    assert options(network.inlined_graph) == {(True, True)}
 
 
-@pytest.mark.parametrize("settings", ENGINES["eager"].choices("cpu"))
-def test_eager_lays_its_weights_out_as_its_settings_say(settings: str, exported: Path) -> None:
-    weights = Eager(Setup(exported, exported, settings=settings)).network.parameters()
-    assert ("channels-last" in settings) == any(lies_channels_last(weight) for weight in weights if weight.ndim == 4)
+@pytest.mark.parametrize("options", ENGINES["eager"].candidate_options("cpu"))
+def test_eager_lays_its_weights_out_as_its_settings_say(options: str, exported: Path) -> None:
+    weights = Eager(Setup(exported, exported, options=options)).network.parameters()
+    assert ("channels-last" in options) == any(lies_channels_last(weight) for weight in weights if weight.ndim == 4)
 
 
-@pytest.mark.parametrize(("name", "settings", "told"), [
+@pytest.mark.parametrize(("name", "options", "told"), [
     ("torchscript-cpp", "frozen, channels-last", {"frozen", "channels-last"}),
     ("torchscript-cpp", "frozen, contiguous", {"frozen"}),
     ("torchscript-cpp", "frozen, optimize_for_inference", {"frozen", "optimize_for_inference"}),
     ("torchscript-plain", "", set()),
 ])
 def test_the_cpp_program_is_told_what_the_settings_say(
-    name: str, settings: str, told: set[str], exported: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, options: str, told: set[str], exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     monkeypatch.setattr(infer, "build", lambda: "infer")
     monkeypatch.setattr(infer, "_call", lambda *command: calls.append(command))
     test = Split(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), {})
     with pytest.raises(KeyError):  # nothing was measured
-        ENGINES[name](Setup(exported, exported, settings=settings)).measure(test, warmup=7)
+        ENGINES[name](Setup(exported, exported, options=options)).measure(test, warmup=7)
     (command,) = calls
     options = dict(zip(command[1::2], command[2::2]))
-    assert {word for word in options["--settings"].split(",") if word} == told
+    assert {word for word in options["--options"].split(",") if word} == told
     assert options["--warmup"] == (1 if name == "torchscript-plain" else 7)
 
 
@@ -200,17 +200,17 @@ def test_a_network_in_8_bits_is_nearly_the_same(
     features: list[str], largest_weight: int, exported: Path, tmp_path: Path, images: list[torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quantise, "cpu_features", lambda: features)
+    monkeypatch.setattr(quantization, "cpu_features", lambda: features)
     setup = Setup(exported, tmp_path, "int8")
-    ENGINES["onnxruntime"].prepare(setup)
+    ENGINES["onnxruntime"].compile(setup)
     weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model-int8.onnx").graph.initializer]
     largest = max(abs(values.astype(int)).max() for values in weights if values.dtype == np.int8 and values.ndim == 4)
     assert largest == largest_weight
-    reference, quantised = ENGINES["onnxruntime"](Setup(exported, tmp_path)), ENGINES["onnxruntime"](setup)
+    reference, quantized = ENGINES["onnxruntime"](Setup(exported, tmp_path)), ENGINES["onnxruntime"](setup)
     errors = []
     for image in images:
         reference_logits = reference.logits(image)
-        errors.append(np.abs(quantised.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
+        errors.append(np.abs(quantized.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
     assert 0 < np.median(errors) < 0.1
 
 
@@ -222,8 +222,8 @@ def test_torchao_sees_training_images_whatever_the_batch(batch: int) -> None:
     with torch.inference_mode():
         exact = tiny_network()(images)
     with torch.no_grad():
-        quantised = quantise.by_torchao(network, quantise.calibration_images(), example).module()(images)
-    assert 0 < (quantised - exact).abs().mean() < 0.1 * exact.abs().mean()
+        quantized = quantization.by_torchao(network, quantization.calibration_images(), example).module()(images)
+    assert 0 < (quantized - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
 def test_without_torchao_8_bits_of_pytorch_are_refused(
@@ -231,7 +231,7 @@ def test_without_torchao_8_bits_of_pytorch_are_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchao", None)
     with refused("aotinductor", "torchao cannot be imported", "pip install torchao"):
-        ENGINES["aotinductor"].prepare(Setup(exported, tmp_path, "int8"))
+        ENGINES["aotinductor"].compile(Setup(exported, tmp_path, "int8"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -255,7 +255,7 @@ def test_an_engine_for_gpus_is_refused_on_a_cpu(name: str, exported: Path, refus
 
 
 @pytest.mark.parametrize("name", ["eager", "onnxruntime", "openvino"])
-def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Path, prepared: Path) -> None:
+def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Path, cache: Path) -> None:
     pixels = squares(7, seed=0)  # batches of 3: the last one is padded
     logits = predict(name, Setup(exported, prepared), pixels, batch=3)
     with torch.inference_mode():
@@ -271,7 +271,7 @@ def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Pa
 def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
     setup = Setup(tmp_path, tmp_path)
     with refused(str(tmp_path / "model.pt"), "2_export"):  # the other files are made from it
-        ENGINES[name].prepare(setup)
+        ENGINES[name].compile(setup)
         classes_of(name, setup, [torch.zeros(1, 3, 32, 32)])
 
 

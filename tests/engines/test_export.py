@@ -14,15 +14,16 @@ import torch
 from conftest import Refused
 from helpers import tiny_network
 
-from cifar_lib import ROOT, model, records
-from cifar_lib.engines import export
-from cifar_lib.model import named_training, trained_network
+from cifar_bench import records
+from cifar_bench.engines import export
+from cifar_bench.engines.models import teacher, trained_network
+from cifar_lib import ROOT
 
 EXPORT = """
 import sys
 from pathlib import Path
 from helpers import tiny_network
-from cifar_lib.engines import export
+from cifar_bench.engines import export
 for name, write in export.FORMATS.items():
     write(tiny_network(), Path(name))
 """
@@ -148,7 +149,7 @@ def test_a_runs_network_is_that_of_its_weights(write_record: Callable[[str, str]
     torch.save(tiny_network().state_dict(), weights)
     network, sha256 = trained_network("mine", 3)
     assert same(network, tiny_network()) and not network.training
-    assert sha256 == model.sha256(weights)
+    assert sha256 == records.sha256(weights)
 
 
 def test_without_weights_the_network_is_read_from_the_export_of_that_training(
@@ -161,7 +162,7 @@ def test_without_weights_the_network_is_read_from_the_export_of_that_training(
     assert sha256 == "abc"
 
 
-def test_the_export_of_another_seed_does_not_stand_in(
+def test_the_export_of_another_seed_does_not_synthetic(
     write_record: Callable[[str, str], Path], folders: list[Path], refused: Refused
 ) -> None:
     for seed, sha256 in (("seed3", "abc"), ("seed4", "def")):
@@ -183,12 +184,12 @@ def test_a_training_that_was_not_run_is_refused(
 @pytest.mark.parametrize("name", ["mine", "mine/", "/3", "mine/three", "../mine/3", "mine/-1", 3, None])
 def test_what_names_no_training_is_refused(name: object, refused: Refused) -> None:
     with refused(repr(name), "shipped/0"):
-        named_training(name)
+        teacher(name)
 
 
 def test_a_training_is_named_by_its_run_and_seed(write_record: Callable[[str, str], Path]) -> None:
     torch.save(tiny_network().state_dict(), write_record("train/seed3", "not looked at") / "weights.pt")
-    assert same(named_training("mine/3")[0], tiny_network())
+    assert same(teacher("mine/3")[0], tiny_network())
 
 
 def test_the_shipped_network_is_that_of_its_export() -> None:

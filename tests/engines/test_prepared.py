@@ -10,10 +10,10 @@ from conftest import Refused
 from helpers import export_all, tiny_network
 from onnxruntime import quantization
 
+from cifar_bench.engines import ENGINES, base, export, predict
+from cifar_bench.engines.base import Setup, cache_folder
+from cifar_bench.engines.pytorch import AOTInductor
 from cifar_lib import data
-from cifar_lib.engines import ENGINES, base, export, predict
-from cifar_lib.engines.base import Setup, prepared_folder
-from cifar_lib.engines.pytorch import AOTInductor
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def test_the_same_model_has_the_same_folder_wherever_it_lies(root: Path, exporte
     copy = root / "copy"
     copy.mkdir()
     shutil.copy(exported / "model.pt", copy)
-    folder = prepared_folder(exported)
-    assert folder.is_dir() and folder.parent == root / "build" / "prepared"
+    folder = cache_folder(exported)
+    assert folder.is_dir() and folder.parent == root / "build" / "compiled"
     (folder / "a file").touch()
-    assert prepared_folder(copy) == folder
+    assert cache_folder(copy) == folder
     assert [path.name for path in folder.iterdir()] == ["a file"]
 
 
@@ -47,28 +47,28 @@ def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     with torch.no_grad():
         network.linear.weight[0, 0] += 1
     export.torchscript(network, root / "model.pt")
-    assert prepared_folder(root) != prepared_folder(exported)
+    assert cache_folder(root) != cache_folder(exported)
 
 
 @pytest.mark.parametrize("changed", ["code", "hardware", "data", "torch", "onnx", "onnxruntime", "torchao"])
 def test_other_code_hardware_or_library_has_another_folder(
     changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, version = prepared_folder(exported), base.metadata.version
+    before, version = cache_folder(exported), base.metadata.version
     if changed == "code":
         sources = shutil.copytree(Path(base.__file__).parent, root / "engines")
         monkeypatch.setattr(base, "__file__", str(sources / "base.py"))
-        assert prepared_folder(exported) == before  # the place of the code does not matter
-        with (sources / "quantise.py").open("a") as source:
+        assert cache_folder(exported) == before  # the place of the code does not matter
+        with (sources / "quantization.py").open("a") as source:
             source.write("# changed")
     elif changed == "hardware":
         monkeypatch.setattr(base, "hardware", lambda device: "another processor")
     elif changed == "data":
-        real = base.cifar10.name_for_child() != base.cifar10.STAND_IN
-        monkeypatch.setattr(base.cifar10, "name_for_child", lambda: base.cifar10.STAND_IN if real else "a folder")
+        real = base.cifar10.location() != base.cifar10.SYNTHETIC
+        monkeypatch.setattr(base.cifar10, "location", lambda: base.cifar10.SYNTHETIC if real else "a folder")
     else:
         monkeypatch.setattr(base.metadata, "version", lambda name: "0.1" if name == changed else version(name))
-    assert prepared_folder(exported) != before
+    assert cache_folder(exported) != before
 
 
 def test_a_file_that_is_made_for_one_size_of_batch_is_scored_as_it_is_timed(
@@ -85,7 +85,7 @@ def test_a_file_that_is_made_for_one_size_of_batch_is_scored_as_it_is_timed(
 
 def test_without_a_model_there_is_no_folder(root: Path, refused: Refused) -> None:
     with refused(str(root / "model.pt"), "2_export"):
-        prepared_folder(root)
+        cache_folder(root)
     assert list(root.iterdir()) == []
 
 
@@ -122,7 +122,7 @@ def test_what_is_prepared_is_made_once(
     setup, made = Setup(exported, tmp_path, precision), []
     replace_by(lambda path: made.append(path) or path.write_bytes(b"compiled"))
     for _ in range(2):
-        ENGINES[name].prepare(setup)
+        ENGINES[name].compile(setup)
     assert len(made) == 1
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"compiled"]
     assert ENGINES[name].model_file(setup).is_file()
@@ -140,10 +140,10 @@ def test_a_compilation_that_fails_leaves_nothing_half_made(
 
     replace_by(fail)
     with refused("the compiler was killed"):
-        ENGINES[name].prepare(setup)
+        ENGINES[name].compile(setup)
     assert list(tmp_path.iterdir()) == []
     replace_by(lambda path: path.write_bytes(b"compiled"))
-    ENGINES[name].prepare(setup)
+    ENGINES[name].compile(setup)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"compiled"]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import Refused
 
-from cifar_lib.notebook.parameters import device_or_error
+from cifar_bench.notebook.parameters import device_or_error
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:1", "CPU", ""])

@@ -12,9 +12,9 @@ import nbformat
 import pytest
 import yaml
 
+from cifar_bench.notebook import execute
+from cifar_bench.records import PROFILE_VARIABLE
 from cifar_lib import ROOT
-from cifar_lib.notebook import execute
-from cifar_lib.records import PROFILE_VARIABLE
 
 
 def notebook(folder: Path, *cells: str) -> Path:
@@ -91,7 +91,7 @@ def test_a_file_gets_the_finished_line_only(tmp_path: Path, capsys: pytest.Captu
 def test_an_interruption_is_told_in_a_line_and_ends_the_notebook(tmp_path: Path, how: signal.Signals, profile: str) -> None:
     mark = tmp_path / "mark"
     path = notebook(tmp_path, "import os, time", f"open({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(99)")
-    process = subprocess.Popen([sys.executable, "-m", "cifar_lib.notebook.execute", path, tmp_path / "executed.ipynb", "{}"],
+    process = subprocess.Popen([sys.executable, "-m", "cifar_bench.notebook.execute", path, tmp_path / "executed.ipynb", "{}"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, PROFILE_VARIABLE: profile},
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # background jobs lack it

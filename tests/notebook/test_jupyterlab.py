@@ -26,23 +26,22 @@ from clones import (
     environment,
     git,
     measure_ceilings_briefly,
-    use_stand_in_data,
+    use_synthetic_data,
 )
 from playwright.sync_api import Page
 
-from cifar_lib import records
+from cifar_bench import records
 
 SMALL = {"images": 100, "warmup": 5, "threads": 1, "repeats": 0}
 TRAINED = {"epochs": 1, "width": 4, "train_images": 256, "held_out": 100, "device": "cpu"}
-DEFAULTS = {  # the ablation finds one of its trainings done, as after an interruption
-    "1_train": {**TRAINED, "run": "lab.ablation.fast", "mixed_precision": "on"},
+DEFAULTS = {
+    "1_train": {**TRAINED, "mixed_precision": "on"},
     "2_export": {"test_images": 200},
     "3_latency": {**SMALL, "engines": ["eager"]},
     "4_half_precision": {**SMALL, "engines": ["onnxruntime"], "precisions": ["float32"], "test_images": 100,
-                         "largest_batch": 1},
+                         "max_batch_size": 1},
     "5_faster": {**SMALL, "engines": ["onnxruntime"], "precisions": ["int8"], "test_images": 100},
     "6_report": {},
-    "ablation": {**TRAINED, "parts": ["muon", "bfloat16"]},
 }
 SERVER = {"ServerApp": {"open_browser": False, "ip": "127.0.0.1", "port": 0}, "IdentityProvider": {"token": ""}}
 PATIENCE = 180_000  # ms, for one notebook
@@ -50,7 +49,7 @@ PATIENCE = 180_000  # ms, for one notebook
 
 @contextmanager
 def jupyterlab(root: Path, private: Path) -> Iterator[str]:
-    """The address of what `make lab` starts in the copy at `root`, with settings of its own in `private`."""
+    """The address of what `make lab` starts in the copy at `root`, with options of its own in `private`."""
     folders = {name: private / name for name in ("config", "data", "runtime", "ipython", "tmp")}
     for folder in folders.values():
         folder.mkdir(parents=True)
@@ -117,7 +116,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
         edit_parameters(path, **DEFAULTS[path.stem])
     measure_ceilings_briefly(root)
     commit(root)
-    use_stand_in_data(root, monkeypatch)
+    use_synthetic_data(root, monkeypatch)
     make_report = MakeReport(root)
     steps, process = make_report("RUN=done")
     assert process.returncode == 0 and len(steps) == 6, process.stderr
@@ -132,16 +131,13 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
             assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == [], path.stem
             assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)], path.stem
             assert outputs
-            assert ("Stand-in data" in json.dumps(outputs)) == (path.stem != "6_report")  # which shows the reference run
+            assert ("Synthetic data" in json.dumps(outputs)) == (path.stem != "6_report")  # which shows the reference run
             assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == []  # nothing is asked or announced
     assert len(asked) > 100
     assert {urlsplit(address).hostname for address in asked if not address.startswith(("data:", "blob:"))} == {"127.0.0.1"}
 
     lab = root / "results" / "lab"
-    assert {records.read(path.parent)["data"]["dataset"] for path in lab.rglob("record.json")} == {"stand-in"}
-    trainings = json.loads((lab / "ablation" / "record.json").read_text())["measurements"]["trainings"]
-    assert [(row["recipe"], row["without"]) for row in trainings] == [("fast", []), ("fast", ["muon"]), ("fast", ["bfloat16"])]
-    assert len({row["accuracy"] for row in trainings}) > 1  # different trainings, not one thrice
+    assert {records.read(path.parent)["data"]["dataset"] for path in lab.rglob("record.json")} == {"synthetic"}
     assert sorted(path.name for path in (root / "results").iterdir()) == [
         ".locks", *sorted(["done", "lab", *COMMITTED_RUNS])]
 
@@ -151,7 +147,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     assert process.returncode == 0, process.stderr
     assert steps == []
     for command, said in (
-        (["-c", "from cifar_lib.records import code; print(code.uncommitted())"], "[]\n"),
+        (["-c", "from cifar_bench.records import code; print(code.uncommitted())"], "[]\n"),
         (["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/notebook/test_notebooks.py", "-k", "committed"],
          f"{len(notebooks)} passed"),
     ):

@@ -1,6 +1,6 @@
 """`make report`: which steps run again, and which runs it refuses to write. The steps themselves are stood in for.
 
-And what of a user's own settings must not matter to make.
+And what of a user's own options must not matter to make.
 """
 
 import json
@@ -88,7 +88,7 @@ def test_a_step_that_failed_before_writing_its_record_is_run_again(make_report: 
     assert steps == ["4_half_precision", "6_report"]
 
 
-def test_an_old_record_does_not_stand_in_for_the_one_of_a_step_that_failed(make_report: MakeReport) -> None:
+def test_an_old_record_does_not_synthetic_for_the_one_of_a_step_that_failed(make_report: MakeReport) -> None:
     only_of_latency = make_report.folder / "cifar_lib" / "benchmark" / "loadgen.py"
     only_of_latency.write_text(only_of_latency.read_text() + "\nANOTHER = 1\n")
     steps, process = make_report("RUN=done", FAILS_BEFORE="3_latency")
@@ -109,7 +109,7 @@ def test_a_cluster_that_is_not_known_is_refused(make_report: MakeReport, target:
 
 @pytest.mark.parametrize("run", ["nowhere", "xeon/", "../results/xeon", "longer"])
 def test_a_run_to_set_beside_must_have_records_that_a_report_shows(make_report: MakeReport, run: str) -> None:
-    steps, process = make_report(f"BESIDE={run}")
+    steps, process = make_report(f"COMPARE={run}")
     assert process.returncode != 0 and steps == []
     assert process.stderr.splitlines()[0] == f"There is no run {run} under results/ to set beside this one."
 
@@ -136,20 +136,20 @@ def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: Ma
     assert steps == [] and sentence.format(REFERENCE) in process.stderr
 
 
-# ---- a user's own settings
+# ---- a user's own options
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "options",
     [{"SNAKEMAKE_PROFILE": "mine"}, {"HOME": "/proc/nohome"}, {"PYTHONWARNINGS": "error"},
      {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}],  # an encoding that is not UTF-8
-    ids=lambda settings: next(iter(settings)),
+    ids=lambda options: next(iter(options)),
 )
-def test_a_users_own_settings_do_not_matter(make_report: MakeReport, settings: dict[str, str]) -> None:
+def test_a_users_own_settings_do_not_matter(make_report: MakeReport, options: dict[str, str]) -> None:
     (make_report.folder / "mine").mkdir(exist_ok=True)
     (make_report.folder / "mine" / "config.yaml").write_text("dry-run: true\nexecutor: slurm\n")
     (make_report.folder / "results" / "done" / "half_precision" / "record.json").unlink()
-    steps, process = make_report("RUN=done", **settings)
+    steps, process = make_report("RUN=done", **options)
     assert process.returncode == 0, process.stderr
     assert steps == ["4_half_precision", "6_report"]
 
@@ -163,19 +163,19 @@ chmod +x .venv/bin/pip
 """
 
 
-def set_up(folder: Path, **settings: str) -> tuple[str, str]:
+def set_up(folder: Path, **options: str) -> tuple[str, str]:
     """What pip is called with by `make .venv/ready`, and in which environment; nothing where there is nothing to do."""
     told = folder / "pip.args", folder / "pip.env"
     for path in told:
         path.write_text("")
     subprocess.run(["make", ".venv/ready", f"PYTHON={folder / 'python'}"], cwd=folder, check=True, capture_output=True,
-                   env={**os.environ, **settings})
+                   env={**os.environ, **options})
     return told[0].read_text(), told[1].read_text()
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A folder with what is needed to set up .venv, and a stand-in for Python."""
+    """A folder with what is needed to set up .venv, and a synthetic for Python."""
     folder = tmp_path / "bare"
     folder.mkdir()
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):

@@ -10,13 +10,13 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from clones import ALONE, COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_stand_in_data
+from clones import ALONE, COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
+from cifar_bench.analysis import rules
+from cifar_bench.records import code
 from cifar_lib import ROOT, InputError
-from cifar_lib.analysis import rules
-from cifar_lib.records import code
 from cifar_lib.training.recipes import RECIPES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -120,7 +120,7 @@ def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
 ) -> None:
     root, elsewhere = clone(tmp_path / "clone"), tmp_path / "elsewhere"
     elsewhere.mkdir()
-    use_stand_in_data(root, monkeypatch)
+    use_synthetic_data(root, monkeypatch)
     measure_ceilings_briefly(root)
     for name, *parameters in (
         ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
@@ -134,7 +134,7 @@ def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
                                 **environment(root, **ALONE, TMPDIR=str(tmp_path)))
         assert process.returncode == 0, process.stderr[-2000:]
-        assert "Stand-in data" in (elsewhere / f"{name}.ipynb").read_text()
+        assert "Synthetic data" in (elsewhere / f"{name}.ipynb").read_text()
     folder = root / "results" / RUN
     verdicts = {row["id"]: row["verdict"] for row in json.loads((folder / "verdicts.json").read_text())["verdicts"]}
     assert {verdicts[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {rules.NOT_RUN}

@@ -6,8 +6,9 @@ import pytest
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
-from cifar_lib import ROOT, RUN_NAME, InputError
-from cifar_lib.notebook.parameters import check
+from cifar_bench import RUN_NAME
+from cifar_bench.notebook.parameters import check
+from cifar_lib import ROOT, InputError
 
 CELL = """\
 run: str = "lab"  # folder

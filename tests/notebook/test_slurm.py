@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from clones import ALONE, STEP, clone, environment, use_stand_in_data
+from clones import ALONE, STEP, clone, environment, use_synthetic_data
 from slurm import slurm
 
 EPOCHS = 10
@@ -32,13 +32,13 @@ if any("snakemake" in argument for argument in sys.orig_argv):
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
     RemoteExecutor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
-elif "cifar_lib.notebook.execute" in sys.orig_argv and "notebooks/1_train.ipynb" not in sys.orig_argv:
+elif "cifar_bench.notebook.execute" in sys.orig_argv and "notebooks/1_train.ipynb" not in sys.orig_argv:
     sys.argv = sys.orig_argv
     try:
         exec({STEP!r})
     except SystemExit as end:
         os._exit(end.code)
-elif {{"nbconvert", "cifar_lib.analysis.verdicts"}} & {{*sys.orig_argv}}:
+elif {{"nbconvert", "cifar_bench.analysis.verdicts"}} & {{*sys.orig_argv}}:
     os._exit(0)
 """
 # Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.
@@ -64,28 +64,28 @@ def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = clone(tmp_path / "clone")
-    use_stand_in_data(root, monkeypatch)
+    use_synthetic_data(root, monkeypatch)
     (root / "profiles" / "small.yaml").write_text(PROFILE)
     (root / "sitecustomize.py").write_text(SITECUSTOMIZE)
     (root / ".venv").mkdir()
     (root / ".venv" / "ready").write_text(f"{root.resolve()}\n")
-    settings = {"cwd": root, "text": True,
+    options = {"cwd": root, "text": True,
                 "env": environment(root, **ALONE, TMPDIR=str(tmp_path), STEPS=str(tmp_path / "steps"))}
     training = root / "results" / "cluster" / "train" / "seed1"
 
     with slurm(tmp_path / "slurm"):
-        first = subprocess.Popen(COMMAND, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = subprocess.Popen(COMMAND, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: len(list(training.glob("checkpoint-*"))) > 1, first)
         running = jobs()
         assert {name for name, (_, state, _) in running.items() if state == "R"} >= {"rule_train_wildcards_1"}
-        second = subprocess.run(COMMAND, **settings, capture_output=True)
+        second = subprocess.run(COMMAND, **options, capture_output=True)
         assert second.returncode != 0
         assert "another process is at report of the run cluster: wait for it, end it, or use another run." in second.stdout
         subprocess.run(["scancel", running["rule_train_wildcards_1"][0]], check=True)
         _, said = first.communicate(timeout=300)
         assert first.returncode != 0 and not (training / "record.json").exists(), said
 
-        again = subprocess.Popen(COMMAND, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        again = subprocess.Popen(COMMAND, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         alone = set()
         while again.poll() is None:
             alone |= {name for name, (_, state, shares) in jobs().items() if state == "R" and shares == "NO"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar_bench.records import code
 from cifar_lib import ROOT
-from cifar_lib.records import code
 
 Edit = Callable[[Path], None]
 
@@ -25,20 +25,20 @@ def notebook(*cells: str, output: str = "") -> str:
     return json.dumps({"cells": [prose, *made], "metadata": {"ran": output}, "nbformat": 4, "nbformat_minor": 5})
 
 
-CELLS = ["from cifar_lib import model\nfrom cifar_lib.report import style\n",
-         "def show():\n    from cifar_lib.engines import infer  # only here\n    return infer\n"]
+CELLS = ["from cifar_lib import model\nfrom cifar_bench.report import style\n",
+         "def show():\n    from cifar_bench.engines import infer  # only here\n    return infer\n"]
 FILES = {
     "cifar_lib/__init__.py": "ROOT = 1\n",
     "cifar_lib/data.py": '"""Images."""\nSIDE = 32\n',
     "cifar_lib/model.py": '"""The network."""\nfrom cifar_lib import data\n\n\ndef area():\n    """In pixels."""\n'
                           "    return data.SIDE ** 2  # squared\n",
     "cifar_lib/unused.py": "VALUE = 1\n",
-    "cifar_lib/engines/infer/__init__.py": "from cifar_lib import ROOT\n",
-    "cifar_lib/engines/infer/infer.cpp": "int main() {}\n",
-    "cifar_lib/engines/infer/npy.hpp": "#pragma once\n",
-    "cifar_lib/engines/infer/CMakeLists.txt": "project(infer)\n",
-    "cifar_lib/analysis/statistics.py": "LEVEL = 0.95\n",
-    "cifar_lib/report/style.py": "from cifar_lib.analysis.statistics import LEVEL\n",
+    "cifar_bench/engines/infer/__init__.py": "from cifar_lib import ROOT\n",
+    "cifar_bench/engines/infer/infer.cpp": "int main() {}\n",
+    "cifar_bench/engines/infer/npy.hpp": "#pragma once\n",
+    "cifar_bench/engines/infer/CMakeLists.txt": "project(infer)\n",
+    "cifar_bench/analysis/statistics.py": "LEVEL = 0.95\n",
+    "cifar_bench/report/style.py": "from cifar_bench.analysis.statistics import LEVEL\n",
     "notebooks/3_latency.ipynb": notebook(*CELLS),
 }
 
@@ -98,8 +98,8 @@ NOTHING_DONE_DIFFERENTLY = {
     "a docstring less": replace("cifar_lib/model.py", '    """In pixels."""\n', ""),
     "blank lines": replace("cifar_lib/model.py", "\n\n\n", "\n\n"),
     "a module that it does not import": replace("cifar_lib/unused.py", "1", "2"),
-    "what it only shows with": replace("cifar_lib/report/style.py", "LEVEL\n", "LEVEL\nCOLOUR = 1\n"),
-    "what is only analysed with": replace("cifar_lib/analysis/statistics.py", "0.95", "0.99"),
+    "what it only shows with": replace("cifar_bench/report/style.py", "LEVEL\n", "LEVEL\nCOLOUR = 1\n"),
+    "what is only analysed with": replace("cifar_bench/analysis/statistics.py", "0.95", "0.99"),
     "the times of all files": touch,
 }
 SOMETHING_DONE_DIFFERENTLY = {
@@ -109,9 +109,9 @@ SOMETHING_DONE_DIFFERENTLY = {
     "a library's statement": replace("cifar_lib/model.py", "** 2", "* 2"),
     "a statement in an imported module's module": replace("cifar_lib/data.py", "32", "28"),
     "the package itself": replace("cifar_lib/__init__.py", "1", "2"),
-    "the C++ program": replace("cifar_lib/engines/infer/infer.cpp", "{}", "{ return 0; }"),
-    "a header of the C++ program": replace("cifar_lib/engines/infer/npy.hpp", "once", "twice"),
-    "how the C++ program is built": replace("cifar_lib/engines/infer/CMakeLists.txt", "infer", "timer"),
+    "the C++ program": replace("cifar_bench/engines/infer/infer.cpp", "{}", "{ return 0; }"),
+    "a header of the C++ program": replace("cifar_bench/engines/infer/npy.hpp", "once", "twice"),
+    "how the C++ program is built": replace("cifar_bench/engines/infer/CMakeLists.txt", "infer", "timer"),
 }
 
 

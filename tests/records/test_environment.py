@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from cifar_lib import ROOT, drop_tuning
-from cifar_lib.records import code, environment
+from cifar_bench import drop_tuning
+from cifar_bench.records import code, environment
+from cifar_lib import ROOT
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ LEFT_FROM_OTHER_WORK = {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "OMP_
                         "MKL_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
 TOLD_BY_A_CHILD = """
 import json, os, subprocess, sys
-from cifar_lib.records import environment
+from cifar_bench.records import environment
 told = environment.describe("cpu")
 import torch
 torch.set_num_threads(2)

@@ -16,8 +16,9 @@ import torch
 from clones import REFERENCE
 from conftest import Refused
 
-from cifar_lib import ROOT, records
-from cifar_lib.records import Step
+from cifar_bench import records
+from cifar_bench.records import Step
+from cifar_lib import ROOT
 
 MEASUREMENTS = {"accuracy": 94.12, "engines": [{"name": "eager", "p50_ns": 120}], "compile_error": None}
 DATA = {"dataset": "CIFAR-10", "sha256": {"test_batch.bin": "8e2e"}}
@@ -187,7 +188,8 @@ def test_file_in_the_place_of_all_results_is_refused_and_kept(home: Path, refuse
 HOLDS = """
 import sys
 from pathlib import Path
-from cifar_lib import InputError, records
+from cifar_bench import records
+from cifar_lib import InputError
 records.ROOT = Path(sys.argv[1])
 records.environment.describe = lambda device: {}  # what the machine is takes a second, and is not asked here
 try:
@@ -385,10 +387,10 @@ def test_old_names_of_recipes_are_read_as_the_new_ones(folder: Path) -> None:
 
 
 def test_old_name_of_the_aa_test_is_read_as_the_new_one(folder: Path) -> None:
-    engines = [{"engine": "eager", "variant": name} for name in ("again", "", records.ONE_IMAGE, records.AA_TEST)]
+    engines = [{"engine": "eager", "variant": name} for name in ("again", "", records.REPEATED_IMAGE, records.AA_TEST)]
     rewrite(folder, measurements={"engines": engines})
     variants = [row["variant"] for row in records.read(folder)["measurements"]["engines"]]
-    assert variants == [records.AA_TEST, "", records.ONE_IMAGE, records.AA_TEST] and records.AA_TEST == "aa-test"
+    assert variants == [records.AA_TEST, "", records.REPEATED_IMAGE, records.AA_TEST] and records.AA_TEST == "aa-test"
 
 
 def test_record_without_a_profile_is_read(folder: Path) -> None:

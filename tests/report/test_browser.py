@@ -35,9 +35,9 @@ def make_report(folder: Path) -> Path:
     run = folder / "results" / REFERENCE
     notebook = run / "notebooks" / "6_report.ipynb"
     for command in (
-        ["cifar_lib.notebook.execute", "notebooks/6_report.ipynb", str(notebook), json.dumps({"run": REFERENCE})],
+        ["cifar_bench.notebook.execute", "notebooks/6_report.ipynb", str(notebook), json.dumps({"run": REFERENCE})],
         ["jupyter", "nbconvert", "--log-level=ERROR", "--to=html", "--template=report",
-         "--TemplateExporter.extra_template_basedirs=cifar_lib/report/templates", str(notebook), f"--output-dir={run}",
+         "--TemplateExporter.extra_template_basedirs=cifar_bench/report/templates", str(notebook), f"--output-dir={run}",
          "--output=report"],
     ):
         process = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment(folder), capture_output=True,

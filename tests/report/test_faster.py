@@ -3,8 +3,8 @@
 import pytest
 from records_made import Made
 
-from cifar_lib.analysis import frontier
-from cifar_lib.report import faster
+from cifar_bench.analysis import frontier
+from cifar_bench.report import faster
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_row_that_ran_is_in_the_table_and_every_other_has_its_reason(recor
 def test_networks_are_told_with_what_their_seeds_reach(record: dict) -> None:
     described = record["measurements"]["networks"]
     assert list(described) == [frontier.ORIGINAL]
-    described["narrow"] = described[frontier.ORIGINAL] | {"seeds_accuracy": [94.0, 94.2, 94.4], "teachers": ["shipped/0"]}
+    described["narrow"] = described[frontier.ORIGINAL] | {"seed_accuracies": [94.0, 94.2, 94.4], "teachers": ["shipped/0"]}
     table = faster.networks(described).set_index("network")
     assert table.loc["narrow", "their mean (%)"] == pytest.approx(94.2) and table.loc["narrow", "seeds"] == 3
     assert table.loc["narrow", "taught by"] == "shipped/0"
@@ -53,8 +53,8 @@ def test_the_figure_shows_every_row_and_says_what_the_accuracy_takes(record: dic
 
 
 def test_what_the_time_is_made_of_is_shown_for_the_winner_and_the_base(record: dict) -> None:
-    picture = faster.makeup(record, 0)
+    picture = faster.time_breakdown(record, 0)
     assert list(picture.numbers["what"]) == list(dict.fromkeys(
         [frontier.name(frontier.ran(record)[0]), "original, torchscript, float32"]))
     record["measurements"]["rooflines"] = []
-    assert faster.makeup(record, 0) is None
+    assert faster.time_breakdown(record, 0) is None

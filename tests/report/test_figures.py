@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from records_made import Made
 
-from cifar_lib import ROOT, records
+from cifar_bench import records
+from cifar_bench.report import export, style, training
+from cifar_bench.report.style import label_ends, picture, plain_log_ticks
+from cifar_lib import ROOT
 from cifar_lib.data import CLASSES
-from cifar_lib.report import ablation, export, style, training
-from cifar_lib.report.style import label_ends, picture, plain_log_ticks
 
 Trained = Callable[..., dict]
-Ablated = Callable[..., dict]
 
 
 @pytest.fixture
@@ -38,26 +38,6 @@ def trained(made: Made) -> Trained:
         real["environment"] |= {"hardware": "a processor"}
         real["data"] |= {"dataset": "CIFAR-10"}
         return real | {"made": "2026-01-02T03:04:05+00:00"}
-
-    return record
-
-
-@pytest.fixture
-def ablated(made: Made) -> Ablated:
-    """`ablated(accuracies)` is the real record with the accuracies of seeds 0, 1, … without each part; "" leaves out none."""
-
-    def record(accuracies: dict[str, tuple[float, ...]]) -> dict:
-        real = made.record("ablation")
-        parameters = {"seeds": 2, "epochs": 2, "train_images": 2000, "width": 20, "held_out": 1000}
-        assert set(parameters) < set(real["parameters"])
-        real["parameters"] |= parameters
-        row = real["measurements"]["trainings"][0]
-        real["measurements"]["trainings"] = [
-            {**row, "recipe": "original" if part == "original" else "fast",
-             "without": [part] if part not in ("", "original") else [], "seed": seed, "accuracy": accuracy,
-             "images_per_second": 150.0 if part == "averaging" else 200.0}
-            for part, values in accuracies.items() for seed, accuracy in enumerate(values)]
-        return real
 
     return record
 
@@ -152,7 +132,7 @@ def test_seeds_are_compared_with_what_one_model_can_tell(trained: Trained) -> No
 
 @pytest.mark.parametrize(
     ("part", "other"),
-    [("data", {"dataset": "stand-in"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
+    [("data", {"dataset": "synthetic"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
 )
 def test_only_what_was_scored_on_the_test_images_is_set_against_the_originals_runs(
     trained: Trained, part: str, other: dict
@@ -195,41 +175,6 @@ def test_mistakes_are_the_surest_first_and_only_mistakes() -> None:
 def test_a_network_without_mistakes_has_none_to_show() -> None:
     images, labels = np.zeros((2, 3, 32, 32), np.uint8), np.array([0, 1])
     assert "0 of 2 are wrong" in training.mistakes(images, labels, np.eye(10)[:2], CLASSES).title
-
-
-# ---- what each part brings
-
-ABLATION = {"": (80.0, 82.0), "dirac": (79.5, 82.5), "muon": (70.0, 73.0), "averaging": (80.5, 82.0),
-            "original": (60.0, 60.0)}
-
-
-def test_changes_are_taken_within_a_seed_and_the_most_missed_part_comes_first(ablated: Ablated) -> None:
-    table = ablation.table(ablated(ABLATION)).set_index("trained with")
-    assert list(table.index) == ["the fast recipe", "the original's recipe", "without muon", "without dirac",
-                                 "without averaging"]
-    assert list(table.loc["without muon"]) == ["71.50", 200, "-9.50", "-10.00", "-9.00"]
-    assert list(table.loc["without dirac"]) == ["81.00", 200, "+0.00", "-0.50", "+0.50"]
-    assert list(table.loc["without averaging"]) == ["81.25", 150, "+0.25", "+0.50", "+0.00"]
-
-
-def test_the_picture_of_an_ablation_names_the_most_missed_part_and_how_it_was_measured(ablated: Ablated) -> None:
-    picture = ablation.effects(ablated(ABLATION))
-    assert "Trained without muon, accuracy changes by -9.5 points" in picture.title
-    assert "2 trainings each, of 2 epochs on 2,000 images" in picture.caption
-
-
-def test_the_picture_of_an_ablation_names_no_part_where_luck_explains_the_differences(ablated: Ablated) -> None:
-    noisy = ABLATION | {"muon": (79.0, 83.0)}
-    assert "No part stands out" in ablation.effects(ablated(noisy)).title
-    single = {part: values[:1] for part, values in ABLATION.items()}
-    assert "One seed does not tell" in ablation.effects(ablated(single)).title
-
-
-def test_a_real_ablation_is_drawn_and_has_a_row_for_each_training(made: Made) -> None:
-    record = made.record("ablation")
-    assert set(ablation.table(record)["trained with"]) == {"the fast recipe", "without dirac"}
-    assert "One seed does not tell" in ablation.effects(record).title
-    assert ablation.sentence(record).endswith(" without dirac.") and "(" not in ablation.sentence(record)  # nor an interval
 
 
 # ---- photos and rates
@@ -335,11 +280,11 @@ def test_a_figure_is_without_groups_and_styles_that_change_nothing() -> None:
         tick + '<use xlink:href="#i1" x="1"/>' + use.format("b"))
 
 
-# ---- a user's own settings
+# ---- a user's own options
 
 DRAWN = """
 import matplotlib.pyplot as plt
-from cifar_lib.report import style
+from cifar_bench.report import style
 with plt.rc_context(style.STYLE):
     figure, axis = plt.subplots()
     axis.plot([1, 2, 3])
@@ -350,6 +295,6 @@ with plt.rc_context(style.STYLE):
 def test_nothing_of_a_users_settings_of_matplotlib_is_seen_in_a_figure(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nxtick.labelsize: 25\naxes.facecolor: red\nlines.linewidth: 9\n")
     drawn = [subprocess.run([sys.executable, "-c", DRAWN], capture_output=True, encoding="utf-8", check=True,
-                            env={**os.environ, "PYTHONPATH": str(ROOT), **settings}).stdout
-             for settings in ({}, {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg"})]
+                            env={**os.environ, "PYTHONPATH": str(ROOT), **options}).stdout
+             for options in ({}, {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg"})]
     assert drawn[0] == drawn[1] and "<svg" in drawn[0]

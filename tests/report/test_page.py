@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from records_made import Made
 
+from cifar_bench.analysis.evidence import THIS_RUN
+from cifar_bench.report import page
+from cifar_bench.report.style import Picture
 from cifar_lib import ROOT
-from cifar_lib.analysis.evidence import THIS_RUN
-from cifar_lib.report import page
-from cifar_lib.report.style import Picture
 
 HOSTILE = '"><script>alert(1)</script><b onclick=\'alert(2)\'>&amp;'
 SVG = '<?xml version="1.0"?>\n<svg width="8pt" height="4pt" viewBox="0 0 8 4"><path id="p1"/><use href="#p1"/></svg>'
@@ -251,7 +251,7 @@ def test_the_winners_file_is_linked(record: Record) -> None:
     assert f"../lab/faster/{HOSTILE}" in parsed.all("href")
 
 
-@pytest.mark.parametrize("step", ["train/seed0", "export", "latency", "half_precision", "ablation"])
+@pytest.mark.parametrize("step", ["train/seed0", "export", "latency", "half_precision"])
 def test_the_source_of_a_real_record_links_to_files_that_are_there(made: Made, step: str) -> None:
     parsed = Parsed(page.source(f"lab/{step}/record.json", made.record(step)).data)
     notebook, *files = parsed.all("href")
@@ -277,7 +277,7 @@ def of_profiles(record: Record, **profiles: str | None) -> dict[str, list[dict]]
 def test_the_report_can_be_made_again_by_one_command_with_its_profile(record: Record) -> None:
     made = of_profiles(record, train="quick", export="quick", latency="quick", half_precision="quick")
     assert "make report PROFILE=quick RUN=lab" in Parsed(page.reproduce("lab", made).data).texts
-    assert 'make report PROFILE=quick RUN=lab BESIDE="a b"' in Parsed(page.reproduce("lab", made, ["a", "b"]).data).texts
+    assert 'make report PROFILE=quick RUN=lab COMPARE="a b"' in Parsed(page.reproduce("lab", made, ["a", "b"]).data).texts
 
 
 @pytest.mark.parametrize(("of_latency", "of_the_rest"), [(None, "quick"), ("smoke", "quick"), (None, None)],
@@ -303,8 +303,8 @@ def test_records_without_a_profile_are_older_ones(record: Record) -> None:
 
 
 def test_a_steady_measurement_has_a_badge_and_a_shaky_one_its_reasons() -> None:
-    assert Parsed(page.steadiness([]).data).text == "The measurement looks steady"
-    shaky = Parsed(page.steadiness([HOSTILE, "others used it"]).data)
+    assert Parsed(page.stability([]).data).text == "The measurement looks steady"
+    shaky = Parsed(page.stability([HOSTILE, "others used it"]).data)
     assert shaky.is_harmless() and shaky.tags.count("li") == 2
     assert HOSTILE in shaky.text and shaky.texts[-1] == "Others used it."
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from clones import REFERENCE
 
-from cifar_lib import data, records
-from cifar_lib.analysis import rules, verdicts
-from cifar_lib.analysis.evidence import THIS_RUN, ByStep, gather
-from cifar_lib.analysis.latency import compared, judged_runs
-from cifar_lib.report import ablation, export, latency, page, precision, result, style, training
+from cifar_bench import records
+from cifar_bench.analysis import rules, verdicts
+from cifar_bench.analysis.evidence import THIS_RUN, ByStep, gather
+from cifar_bench.analysis.latency import compared, judged_runs
+from cifar_bench.report import export, latency, page, precision, result, style, training
+from cifar_lib import data
 
 Read = tuple[dict, dict[str, np.ndarray]]  # a record and its series
 
@@ -69,14 +70,14 @@ def test_the_rest_of_half_precision_is_shown(half: Read) -> None:
     record, series = half
     assert "float32 the roof is" in precision.roofline(record).alternative
     changed = record["measurements"]["changed"]
-    photos = precision.changed_predictions(changed, series["changed-photos"], data.CLASSES)
+    photos = precision.changed_predictions(changed, series["changed-images"], data.CLASSES)
     assert f"{changed['changed']:,} of {changed['predictions']:,} predictions change" in photos.title
     assert len(precision.table(record)) == 9 and len(precision.reasons(record)) == 6
     assert precision.sentence(record).startswith("Yes: one image at a time, bfloat16 takes 0.35 ")
 
 
 def test_trainings_and_exports_are_shown(evidence: ByStep) -> None:
-    full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
+    full = rules.full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
     in_full, own = [item.record for item in full], [item for item in evidence["train"] if item.when == THIS_RUN]
     assert len(in_full) == 3 and len(own) == 1
     matrix = np.array(in_full[0]["measurements"]["confusion"])
@@ -89,18 +90,13 @@ def test_trainings_and_exports_are_shown(evidence: ByStep) -> None:
     assert len(export.table(exported)) == 3 and export.sentence(exported).startswith("Changed predictions: 0 of 10,000")
 
 
-def test_the_shipped_ablation_is_shown() -> None:
-    record = records.read(records.step_folder(records.SHIPPED, "ablation"))
-    assert "without muon -7.07" in ablation.effects(record).alternative
-    assert len(ablation.table(record)) == len(record["measurements"]["trainings"]) / 2  # of two seeds
-    others = [records.read(records.step_folder(run, "ablation")) for run in records.REFERENCE_ABLATIONS]
-    changes = "-0.12 (-2.22 to +1.97) without cutout", "-0.05 (-0.28 to +0.19) without bfloat16"
-    for other, change in zip(others, changes, strict=True):
-        assert ablation.sentence(other).endswith(f"Accuracy changes, in points, by {change}.")
+def test_the_cost_of_bfloat16_is_told() -> None:
+    record = records.read(records.step_folder(records.SHIPPED, "mixed_precision"))
+    assert "-0.05 points (-0.28 to +0.19) in 10 pairs of seeds" in training.mixed_precision_sentence(record)
 
 
 def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, half: Read) -> None:
-    full = rules.full_trainings(verdicts.load_claim("accuracy-above-94"), evidence)
+    full = rules.full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
     fast = evidence["faster"][0].record
     picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], fast)
     assert len(set(picture.numbers["what"])) == 5

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from records_made import Made, row_named
 
-from cifar_lib.analysis import verdicts
-from cifar_lib.analysis.evidence import EARLIER, THIS_RUN, Evidence
-from cifar_lib.report import result
-from cifar_lib.report import training as training_report
+from cifar_bench.analysis import verdicts
+from cifar_bench.analysis.evidence import EARLIER, THIS_RUN, Evidence
+from cifar_bench.report import result
+from cifar_bench.report import training as training_report
 
 CLAIMS = verdicts.load_claims()
 APART = np.array([0.998, 1.0, 1.002])
@@ -113,7 +113,7 @@ def test_the_picture_shows_what_there_is(
 
 
 @pytest.mark.parametrize(("accuracy", "dataset", "shown"),
-                         [(94.4, "CIFAR-10", True), (93.0, "CIFAR-10", False), (94.4, "stand-in", False)])
+                         [(94.4, "CIFAR-10", True), (93.0, "CIFAR-10", False), (94.4, "synthetic", False)])
 def test_the_picture_shows_the_fastest_ways_to_be_accurate_enough(
     made: Made, timed: Timed, accuracy: float, dataset: str, shown: bool
 ) -> None:
@@ -156,7 +156,7 @@ def test_the_table_of_machines_gives_each_engine_its_best_other_precision(timed:
     assert table["runs apart (%)"][0] == pytest.approx(0.4)
 
 
-def test_the_sentence_on_training_tells_full_trainings_from_a_short_one(trained: Trained) -> None:
+def test_the_sentence_on_training_tells_full_length_runs_from_a_short_one(trained: Trained) -> None:
     own = trained(0, 62.8, THIS_RUN, epochs=3, images=3200)
     assert training_report.sentence([trained(0, 94.06)], [own]) == (
         "Trained in full, for 20 epochs, it is right on 94.06% (seed 0, recorded earlier) of the test images. "

@@ -1,0 +1,119 @@
+"""The engines that a C++ program calls (infer/)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cifar_bench.engines import infer, layers
+from cifar_bench.engines.base import LOGGED_IMAGES, Engine, PythonEngine, Setup, reason_of_failure
+from cifar_bench.engines.onnx import ONNXEngine, OpenVINO
+from cifar_bench.engines.pytorch import AOTInductor, TorchScript
+from cifar_lib import InputError
+from cifar_lib.data import Split
+
+
+class CppEngine(Engine):
+    """An engine that the C++ program calls, in a process of its own, with no Python in it."""
+
+    precisions = ("float32", "float16", "bfloat16")
+
+    @classmethod
+    def compile(cls, setup: Setup) -> None:
+        infer.build()
+
+    def measure(self, test: Split, warmup: int, logits: int = LOGGED_IMAGES) -> dict[str, np.ndarray]:
+        """What `timing.latency.time_engine` measures, measured by the program itself; the logits of so many images."""
+        setup = self.setup
+        return infer.run(self.model_file(setup), test, logits, warmup, setup.threads, setup.device, setup.precision, self.options)
+
+
+class CppTwin(CppEngine):
+    """An engine of Python's, called from C++: the same file, with the options and threads that are fastest from Python."""
+
+    twin: type[PythonEngine]
+
+    def __init_subclass__(cls, twin: type[PythonEngine]) -> None:
+        super().__init_subclass__()
+        cls.twin, cls.tuned_as = twin, twin.name
+        cls.options, cls.library, cls.file, cls.devices = twin.options, twin.library, twin.file, twin.devices
+        cls.precisions = tuple(precision for precision in twin.precisions if precision != "tf32")  # the program never allows it
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        cls.twin.check(setup)
+
+    @classmethod
+    def candidate_options(cls, device: str) -> tuple[str, ...]:
+        return cls.twin.candidate_options(device)
+
+    @classmethod
+    def compile(cls, setup: Setup) -> None:
+        super().compile(setup)
+        cls.twin.compile(setup)
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return cls.twin.model_file(setup)
+
+
+class TorchScriptCpp(CppTwin, twin=TorchScript):
+    """The exported program by libtorch."""
+
+    name = "torchscript-cpp"
+
+
+class AOTInductorCpp(CppTwin, twin=AOTInductor):
+    """The package of AOTInductor, by libtorch."""
+
+    name = "aotinductor-cpp"
+
+
+class OpenVINOCpp(CppTwin, twin=OpenVINO):
+    """The ONNX file by OpenVINO."""
+
+    name = "openvino-cpp"
+
+
+class OneDNN(CppEngine):
+    """The layers of the ONNX file, each a primitive of Intel's oneDNN: what its kernels take with nothing above them."""
+
+    name = "onednn-cpp"
+    options = ("channels last but in float32",)
+    library = "onednn"
+    file = ONNXEngine.file
+    precisions = ("float32", "bfloat16", "int8")
+    devices = ONNXEngine.devices
+
+    @classmethod
+    def check(cls, setup: Setup) -> None:
+        super().check(setup)
+        if not infer.onednn():
+            raise InputError("onednn-cpp needs oneDNN and its headers: install libdnnl-dev (Debian, Ubuntu) or onednn-cpu-omp "
+                             "(conda-forge).")
+
+    @classmethod
+    def compile(cls, setup: Setup) -> None:
+        super().compile(setup)
+        ONNXEngine.compile(setup)
+        if not cls.model_file(setup).exists():
+            with reason_of_failure("the layers of the ONNX file cannot be read"):
+                layers.write(ONNXEngine.model_file(setup), cls.model_file(setup))
+
+    @classmethod
+    def model_file(cls, setup: Setup) -> Path:
+        return setup.cache / f"{ONNXEngine.model_file(setup).stem}.layers"
+
+    @classmethod
+    def version(cls) -> str:
+        return infer.onednn_version()
+
+
+class TorchScriptPlain(CppEngine):
+    """The original's own way: the exported program as libtorch loads it, and one image to warm up."""
+
+    name = "torchscript-plain"
+    options = ("as loaded, contiguous, one image to warm up",)
+
+    def measure(self, test: Split, warmup: int, logits: int = LOGGED_IMAGES) -> dict[str, np.ndarray]:
+        return super().measure(test, 1, logits)

@@ -1,0 +1,107 @@
+"""The C++ program, `infer`: built from the installed PyTorch with CMake and Ninja, and run.
+
+    python -m cifar_bench.engines.infer     # builds it and says where it lies; then it works by itself, see its --help
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cifar_bench import error_summary, records
+from cifar_lib import ROOT, InputError
+from cifar_lib.data import Split
+
+SOURCES = Path(__file__).parent
+FILES = ("CMakeLists.txt", "infer.cpp", "npy.hpp", "onednn.cpp", "onednn.hpp", "openvino.cpp", "openvino.hpp",
+         "torchscript.cpp", "torchscript.hpp")
+# Where oneDNN may be installed, by a system's packages or conda's
+PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
+VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"
+COMPILERS = ("c++", "g++", "clang++")
+SETTINGS = {"frozen", "optimize_for_inference", "channels-last"}  # what the program can set
+
+
+def build() -> Path:
+    """The program, built where it is not there yet; about half a minute. Raises InputError where it cannot be built."""
+    libraries = {"TORCH": Path(torch.__file__).parent}
+    if openvino := importlib.util.find_spec("openvino"):
+        libraries["OPENVINO"] = Path(openvino.origin).parent
+    versions = [metadata.version(name.lower()) for name in libraries]
+    if prefix := onednn():
+        libraries["ONEDNN"] = prefix
+        versions.append((prefix / VERSION_HEADER).read_text(encoding="utf-8"))
+    parts = [*libraries.values(), *versions, *((SOURCES / name).read_text(encoding="utf-8") for name in FILES)]
+    key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
+    program = ROOT / "build" / f"infer-{key}"
+    if program.is_file():
+        return program
+    if not os.environ.get("CXX") and not any(map(shutil.which, COMPILERS)):
+        raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
+    with tempfile.TemporaryDirectory() as folder:
+        _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
+             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{name}={folder}" for name, folder in libraries.items()))
+        _call(_tool("cmake"), "--build", folder)
+        with records.replacing(program) as scratch:
+            shutil.copy2(Path(folder) / "infer", scratch)
+    return program
+
+
+def onednn() -> Path | None:
+    """Where oneDNN and its headers are installed; None where they are not."""
+    return next((prefix for prefix in PREFIXES if (prefix / VERSION_HEADER).is_file()), None)
+
+
+def onednn_version() -> str:
+    """The version of the oneDNN that is installed; nothing where none is."""
+    if not onednn():
+        return ""
+    header = (onednn() / VERSION_HEADER).read_text(encoding="utf-8")
+    return ".".join(re.search(rf"DNNL_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
+
+
+def run(
+    model_file: Path, test: Split, logits: int, warmup: int = 0, threads: int = 0, device: str = "cpu",
+    precision: str = "float32", options: Iterable[str] = (),
+) -> dict[str, np.ndarray]:
+    """Classify the images of `test` one at a time with the program, which takes those of `options` that it knows.
+
+    Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10, of so many
+    images), `load_ns`, `involuntary_switches` and `background_load`. Raises InputError with the program's own sentence.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        images, out = Path(folder) / "images.bin", Path(folder) / "out"
+        np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
+        _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
+             "--device", device, "--precision", precision, "--options", ",".join(SETTINGS & set(options)), "--logits", logits,
+              "--out", out)
+        arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
+    single = {name: arrays[name][0] for name in ("load_ns", "involuntary_switches", "background_load")}
+    return {**arrays, "logits": arrays["logits"].reshape(-1, 10), **single}
+
+
+def _tool(name: str) -> str:
+    """CMake or Ninja, of this Python's environment if it has its own."""
+    tool = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not tool:
+        raise InputError(f"{name} was not found: pip install {name}.")
+    return tool
+
+
+def _call(*command: object) -> None:
+    process = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
+    if process.returncode:
+        lines = (process.stderr + process.stdout).splitlines()
+        reasons = [line for line in lines if "error" in line.lower()] + lines
+        reason = error_summary("\n".join(reasons)) or f"status {process.returncode}"
+        raise InputError(f"{Path(str(command[0])).name} failed ({reason}).")

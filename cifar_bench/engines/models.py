@@ -1,0 +1,72 @@
+"""The networks that runs trained and exported: found by their names, and loaded from their files."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_bench import RUN_NAME, records
+from cifar_lib import InputError
+from cifar_lib.model import ResNet9, network_from
+
+
+def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
+    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
+
+    Where that file is not there, as of the shipped training runs, the network is read from the run's model.pt. Raises
+    InputError.
+    """
+    training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
+    weights = training / "weights.pt"
+    if weights.is_file():
+        return load_weights(weights), records.sha256(weights)
+    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
+        of_export, of_training = (records.read(folder)["measurements"]["weights_sha256"] for folder in (exported, training))
+        if of_export == of_training:
+            return load_exported(exported / "model.pt"), of_export
+    raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
+
+
+def teacher(name: str) -> tuple[ResNet9, str]:
+    """What `trained_network` gives for the training run `name`, "run/seed" ("shipped/0", say). Raises InputError."""
+    run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
+        raise InputError(f"{name!r} names no training run: give its run and its seed, as in 'shipped/0'.")
+    return trained_network(run, int(seed))
+
+
+def load_weights(path: Path) -> ResNet9:
+    """The network with the weights in `path`. Raises InputError."""
+    return _loaded(path, "1_train", lambda: network_from(torch.load(path, map_location="cpu", weights_only=True)))
+
+
+def load_exported(path: Path) -> ResNet9:
+    """The network in the TorchScript program at `path`. Raises InputError."""
+    return network_from(load_torchscript(path).state_dict())
+
+
+def load_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """The program in `path`, on the CPU. Raises InputError."""
+    return _loaded(path, "2_export", lambda: torch.jit.load(path, map_location="cpu"))
+
+
+def load_exported_program(path: Path) -> torch.export.ExportedProgram:
+    """The program in `path`, on the CPU. Raises InputError."""
+    return _loaded(path, "2_export", lambda: torch.export.load(path))
+
+
+def exists(path: Path, notebook: str = "2_export") -> None:
+    """Raises InputError where the notebook has not written `path` yet."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there: run {notebook} first.")
+
+
+def _loaded(path: Path, notebook: str, load: Callable[[], Any]) -> Any:
+    exists(path, notebook)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
+            return load()
+    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
+        raise InputError(f"{path} cannot be loaded: use a {path.name} that {notebook} wrote.") from error

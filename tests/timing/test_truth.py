@@ -1,0 +1,134 @@
+"""Engines of known time, measured by the whole pipeline: fresh processes, timer, statistics, comparison, LoadGen.
+
+How often the intervals hold is tested on generated series, in test_statistics.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import known_time
+import numpy as np
+import pytest
+from helpers import export_all, tiny_network
+
+from cifar_bench.analysis import latency as analysis
+from cifar_bench.analysis import statistics
+from cifar_bench.engines import ENGINES, base
+from cifar_bench.records import AA_TEST
+from cifar_bench.records.environment import cores
+from cifar_bench.timing import latency, loadgen, machine
+from cifar_bench.timing.latency import LatencyJob
+from cifar_bench.timing.loadgen import LoadGenJob
+from cifar_lib import cifar10 as dataset
+
+pytestmark = pytest.mark.measures
+
+RUNS = 5
+LOADGEN_ROUNDS = 5
+
+
+def job(engine: str, variant: str = "", images: int = known_time.IMAGES) -> LatencyJob:
+    return LatencyJob(engine, "float32", "cpu", threads=1, images=images, warmup=0, variant=variant)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of exported files, while the timer's processes know the engines of known time."""
+    folder, here = tmp_path_factory.mktemp("truth"), Path(__file__).parent
+    (folder / "sitecustomize.py").write_text(  # Python imports a module of this name when it starts
+        "import cifar_bench.engines, known_time\ncifar_bench.engines.ENGINES.update(known_time.BY_NAME)\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}:{here}:{here.parent}")
+        patch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
+        for name, engine in known_time.BY_NAME.items():
+            patch.setitem(ENGINES, name, engine)
+        patch.setattr(machine, "LOCK", folder / "lock")
+        patch.setattr(base, "ROOT", folder)
+        dataset.find.cache_clear()
+        yield export_all(tiny_network(), folder)
+
+
+@pytest.fixture(scope="module")
+def measured(exported: Path) -> tuple[dict[str, dict], np.ndarray]:
+    """The rows by name, and the first run's series (ns) of the engine that spins."""
+    rows, series = latency.measure([job("spin"), job("spin", AA_TEST), job("spin-longer")], RUNS, exported)
+    return {analysis.name(row): row for row in rows}, series["spin-float32"][0]
+
+
+@pytest.fixture
+def rows(measured: tuple[dict[str, dict], np.ndarray]) -> dict[str, dict]:
+    return measured[0]
+
+
+@pytest.fixture
+def spun_ns(measured: tuple[dict[str, dict], np.ndarray]) -> np.ndarray:
+    return measured[1]
+
+
+@pytest.mark.parametrize("quantile, z", [(0.5, 0.0), (0.9, 1.2816)])
+def test_quantiles_are_those_of_the_known_distribution(spun_ns: np.ndarray, quantile: float, z: float) -> None:
+    low, high = statistics.quantile_interval(spun_ns, quantile)
+    assert low < known_time.MEDIAN_NS * np.exp(known_time.SIGMA * z) < high
+    assert high / low < 1.15  # an interval that holds anything would show nothing
+
+
+def test_every_image_takes_its_known_time_and_hardly_more(spun_ns: np.ndarray) -> None:
+    excess = spun_ns - known_time.TIMES_NS
+    assert (excess >= 0).all()
+    assert np.median(excess) < 0.01 * known_time.MEDIAN_NS
+
+
+@pytest.fixture
+def burners() -> Iterator[None]:
+    """Programs that keep every core busy, for some seconds."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores())]
+    end = threading.Timer(5, lambda: [program.kill() for program in programs])
+    end.start()
+    yield
+    end.cancel()
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+def test_what_others_disturb_for_a_part_of_the_time_is_measured_again_and_comes_out_right(
+    exported: Path, burners: None
+) -> None:
+    (row,), _ = latency.measure([job("spin")], 3, exported, repeats=3)
+    contended = [run for run in row["runs"] if run["contended"]]
+    assert len(contended) > 0 and min(run["background_load"] for run in contended) > 0.2
+    assert len(analysis.judged_runs(row)) == 3 and not analysis.is_contended(analysis.judged_runs(row))
+    median, _ = analysis.quantile(row, "p50")
+    assert median == pytest.approx(np.median(known_time.TIMES_NS) / 1e3, rel=0.02)
+
+
+def test_a_sleeping_engine_takes_its_time_and_what_waking_up_costs(exported: Path) -> None:
+    slept_ns = known_time.Sleep.times_ns
+    [row], _ = latency.measure([job("sleep", images=len(slept_ns))], 2, exported)
+    for run in row["runs"]:
+        assert 1 < run["p50_ns"] / np.median(slept_ns) < 1.3
+
+
+def test_an_engine_is_found_as_fast_as_itself(rows: dict[str, dict]) -> None:
+    again = rows["spin (in the A/A test)"]["runs"]
+    ratio, _ = statistics.ratio_interval([run["p50_ns"] for run in again], [run["p50_ns"] for run in rows["spin"]["runs"]])
+    assert ratio == pytest.approx(1, abs=0.01)
+
+
+def test_a_slowdown_of_2_percent_is_found(rows: dict[str, dict]) -> None:
+    longer = rows["spin-longer"]["runs"]
+    ratio, (low, high) = statistics.ratio_interval([run["p50_ns"] for run in longer],
+                                              [run["p50_ns"] for run in rows["spin"]["runs"]])
+    assert ratio == pytest.approx(1.02, abs=0.01)
+    assert 1 < low < high < 1.04
+
+
+def test_loadgen_and_our_timer_agree_within_2_percent(exported: Path) -> None:
+    measured = loadgen.cross_check(LoadGenJob("spin-alike", "float32", "cpu", 1, LOADGEN_ROUNDS, warmup=0), exported)
+    assert len(measured["ours_ns"]) == len(measured["loadgen_ns"]) == LOADGEN_ROUNDS
+    ratio, (low, high) = analysis.loadgen_ratio(measured)
+    assert ratio == pytest.approx(1, abs=0.02)
+    assert low <= ratio <= high
