@@ -1,4 +1,4 @@
-# make report [PROFILE=quick] [RUN=name] [COMPARE="other runs"] | make test | make lab — each sets up what it needs
+# make report [PROFILE=quick] [RUN=name] [COMPARE="other runs"] | make test | make lab: each sets up what it needs
 # On a cluster: make report CLUSTER=slurm [CORES=8] [NODES=feature] [GPU=1] [FLAGS="Snakemake's own"]
 PYTHON ?= python3
 PROFILE ?= quick
@@ -8,8 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Text is UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-# What users have set for their own work with these tools is not meant for this. Of pip's options, indexes, proxies and
-# certificates stay.
+# A user's own configuration of these tools must not change what is installed or run. pip's indexes, proxies and certificates
+# are kept.
 unexport SNAKEMAKE_PROFILE PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT \
 	PIP_NO_DEPS PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_REQUIRE_HASHES PIP_REQUIRE_VIRTUALENV PIP_REQUIREMENT PIP_EDITABLE \
 	PIP_NO_BUILD_ISOLATION PIP_PYTHON PIP_PRE PIP_REPORT
@@ -18,15 +18,15 @@ report plan: export IPYTHONDIR := $(OWN)/ipython
 report plan: export JUPYTER_CONFIG_DIR := $(OWN)/jupyter
 report plan: export JUPYTER_CONFIG_PATH :=
 report plan: export JUPYTER_PATH :=
-# Where HOME cannot be written, another stands in, and pip still finds its options.
+# Where HOME cannot be written, another folder takes its place, and pip still finds its configuration.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export PIP_CONFIG_FILE ?= $(wildcard $(HOME)/.config/pip/pip.conf)
 PIP_CONFIG_FILE := $(PIP_CONFIG_FILE)
 export HOME := $(OWN)
 endif
 
-# On a cluster, a step is a job with so many cores. What is timed runs on nodes with one feature, so that all records are about
-# one kind of machine.
+# On a cluster, each step is a job with CORES cores. Jobs that time something run on nodes with one feature, so that all records
+# come from one kind of machine.
 CORES ?= 8
 ifneq ($(CLUSTER),)
 ifeq ($(wildcard profiles/$(CLUSTER)/config.yaml),)
@@ -35,8 +35,8 @@ endif
 endif
 WHERE := $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER) --cores $(CORES),--cores all) $(FLAGS)
 
-# Snakemake is kept quiet, about its own failures too: the notebooks tell theirs; on a cluster it tells of its jobs. A
-# record is written whole or not at all, so what a step left is complete where it is there, even if the step failed after it.
+# Snakemake is kept quiet: the notebooks report their own failures, and on a cluster Snakemake reports its jobs. A record is
+# written whole or not at all, so an output that exists is complete, even if its step failed afterwards.
 PLAN := --config 'run="$(RUN)"' 'profile=$(PROFILE)' $(if $(COMPARE),'compare="$(COMPARE)"') \
 	$(if $(NODES),'nodes="$(NODES)"') $(if $(GPU),gpu=$(GPU))
 HAS_SLURM = $(if $(filter slurm,$(CLUSTER)),@python -c "import snakemake_executor_plugin_slurm" 2> /dev/null || \
@@ -44,16 +44,16 @@ HAS_SLURM = $(if $(filter slurm,$(CLUSTER)),@python -c "import snakemake_executo
 report: .venv/ready
 	@mkdir -p "$(OWN)"
 	$(HAS_SLURM)
-	$(if $(CLUSTER),@python -c "from cifar_bench.records import cifar10; cifar10.find()")
+	$(if $(CLUSTER),@python -c "from cifar_lib import cifar10; cifar10.find()")
 	@reason=$$(mktemp -p "$(OWN)"); trap 'rm "$$reason"' EXIT; export REPORT_REASON="$$reason"; \
 		snakemake $(WHERE) --keep-incomplete --ignore-incomplete --nolock $(PLAN) \
 		$(if $(CLUSTER),--quiet rules host 2>&1,--quiet all 2>> "$$reason") || \
-		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given: ask" \
+		{ cat "$$reason"; test -s "$$reason" || echo "No report, and no reason given. To see what was planned, run" \
 			"make plan PROFILE=$(PROFILE) RUN=$(RUN)$(if $(COMPARE), COMPARE='$(COMPARE)')"; exit 1; } >&2
 	@python -m cifar_bench.analysis.verdicts $(RUN)
 	@echo "The report: results/$(RUN)/report.html"
 
-# A run for each kind of node, named by its feature; the first one's report shows the others beside it.
+# A run for each kind of node, named by its feature; the report of the first compares all of them.
 machines:
 	$(if $(NODES),,$(error make machines needs NODES="feature feature": a feature of the nodes of each kind))
 	@$(foreach kind,$(NODES),$(MAKE) --no-print-directory report RUN=$(RUN)-$(kind) NODES=$(kind) &&) true
@@ -65,12 +65,12 @@ plan: .venv/ready
 	$(HAS_SLURM)
 	@snakemake --dry-run $(WHERE) --keep-incomplete --ignore-incomplete --nolock all $(PLAN)
 
-# What times something by the clock runs alone, the rest on two cores.
+# Tests that measure time run alone, the others on two cores.
 test: .venv/ready
 	@python -m pytest -n 2 --dist worksteal -m "not measures and not ci"
 	@python -m pytest -m measures
 
-# As root, as in containers, JupyterLab wants to be told that this is meant. It asks about news unless a setting says no.
+# As root (in a container, say) JupyterLab starts only with --allow-root. It asks about news unless configured not to.
 lab: .venv/ready
 	@mkdir -p .venv/lab/labconfig
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > .venv/lab/labconfig/default_setting_overrides.json
@@ -78,7 +78,7 @@ lab: .venv/ready
 		jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks
 
-# A .venv that was copied or renamed with its clone runs what lies at the old place: it is made anew.
+# A .venv that was copied or moved with its clone would run the code of the old place: it is made again.
 ifneq ($(shell cat .venv/ready 2> /dev/null),$(CURDIR))
 .PHONY: .venv/ready
 endif

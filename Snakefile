@@ -1,7 +1,7 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
 #
-# A step runs again when what it does changes: its parameters, its inputs, or its code (`digest`: code cells and the modules
-# they import), never because a notebook or a module was merely touched or saved.
+# A step runs again when its parameters, its inputs or its code change (`digest`: its code cells and the modules they import),
+# never because a notebook or a module was merely touched or saved.
 import glob
 import json
 import os
@@ -27,14 +27,14 @@ if workflow.is_main_process:  # on a cluster, each job reads this file again
         sys.exit(str(error))
 
 configfile: plan_file
-os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands, where another name would be a reason to do all again
+os.environ[PROFILE_VARIABLE] = PROFILE  # not in the commands: another name would make every step run again
 
 COMPARE = str(config.get("compare", "")).split()
 for name in COMPARE:
     if not RUN_NAME.fullmatch(name) or not any(glob.glob(f"results/{name}/{step}/record.json") for step in ("train/*", *STEPS)):
-        sys.exit(f"There is no run {name} under results/ to set beside this one.")
+        sys.exit(f"There is no run {name} under results/ to compare with.")
 
-OTHERS = {*REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS, *COMPARE} - {RUN}  # what a report rests on beside its run
+OTHERS = {*REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS, *COMPARE} - {RUN}  # other runs that a report uses
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
@@ -44,11 +44,11 @@ RECORDS = [f"{FOLDER}/{step}/record.json"
                        "faster")]
 EXECUTE = "python -m cifar_bench.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
-# What a cluster's jobs ask for beside cores: a GPU, and where something is timed, nodes with one feature.
+# What cluster jobs request besides cores: a GPU, and for timing, nodes with one feature.
 GPU = {"gpu": config["gpu"]} if "gpu" in config else {}
 TIMED = {**GPU, **({"constraint": config["nodes"]} if "nodes" in config else {})}
 
-# Snakemake tells each step how many threads to use, all of them: on record that would pass for the user's own setting.
+# Snakemake sets the number of threads for each step; a record would take that for the user's own choice.
 shell.prefix("set -euo pipefail; unset OMP_NUM_THREADS GOTO_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; ")
 
 
@@ -57,7 +57,7 @@ def values(**parameters):
     return json.dumps({"run": RUN, **parameters})
 
 
-rule all:  # names the records, too, or a deleted one would not be missed where there is a report
+rule all:  # names the records, too, or a deleted record would go unnoticed where there is a report
     input: RECORDS, f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
 
 
@@ -104,7 +104,7 @@ rule latency:
     output: f"{FOLDER}/latency/record.json"
     log: f"{LOGS}/3_latency.ipynb"
     params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
-    threads: workflow.cores  # all of them: nothing else may run while it measures
+    threads: workflow.cores  # nothing else may run while it measures
     priority: 2
     resources: **TIMED
     shell: EXECUTE
