@@ -1,4 +1,4 @@
-"""What a half-precision record says: does a precision pay one image at a time, from which batch on, and why."""
+"""What a half-precision record says: whether a precision is faster one image at a time, from which batch size on, and why."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from cifar_bench.analysis import latency, statistics
 
-BASE = "float32"  # what the other precisions are compared with, in the same engine
-BUSY = 1.1  # a machine is busy where an image takes no more than so many times its least time
+BASE = "float32"  # the baseline of the other precisions, in the same engine
 
 
 def ran(record: Mapping) -> list[dict]:
-    """The rows (engine and precision) that were measured, with their `ratio` and `ratio_interval`.
+    """The rows (engine and precision) that ran.
 
-    That is the mean latency over the same engine's in float32, with its interval over the runs; rows in float32 have none.
+    Adds to each row in another precision than float32 the `ratio` of its mean latency to the same engine's in float32, with its
+    `ratio_interval` over the runs.
     """
     rows = [dict(row) for row in record["measurements"]["precisions"] if "runs" in row]
     for row in rows:
         base = base_of(row, record)
         if base and row["precision"] != BASE:
-            row["ratio"], row["ratio_interval"] = latency.paired(row, base, "mean_ns")
+            row["ratio"], row["ratio_interval"] = latency.paired_ratio(row, base, "mean_ns")
     return rows
 
 
@@ -29,18 +29,17 @@ def base_of(row: Mapping, record: Mapping) -> dict | None:
                  if "runs" in other and (other["engine"], other["precision"]) == (row["engine"], BASE)), None)
 
 
-def in_batches(record: Mapping) -> list[dict]:
-    """The rows (engine and precision) whose batches were measured, each with the last run of every round in `batch_ns`.
+def batch_rows(record: Mapping) -> list[dict]:
+    """The rows (engine and precision) whose batches were measured, with the last run of each round in `batch_ns`.
 
-    Earlier runs of a round were contended by others, and `contended` says whether any of the last ones still was.
+    Earlier runs of a round were contended; `contended` says whether any of the last ones was.
     """
     rows = []
     for row in record["measurements"]["batches"]:
         if "batch_ns" in row:
-            numbers = row.get("round", range(len(row["batch_ns"])))  # older records count no rounds
-            last = [run for _, run in sorted({number: run for run, number in enumerate(numbers)}.items())]
+            last = [run for _, run in sorted({number: run for run, number in enumerate(row["round"])}.items())]
             rows.append({**row, "batch_ns": [row["batch_ns"][run] for run in last],
-                         "contended": "contended" in row and any(row["contended"][run] for run in last)})
+                         "contended": any(row["contended"][run] for run in last)})
     return rows
 
 
@@ -49,81 +48,74 @@ def name(row: Mapping) -> str:
 
 
 def break_even(record: Mapping, engine: str, precision: str) -> int | None:
-    """The batch size from which on `precision` is faster than float32, beyond doubt at each; None where there is none."""
-    row, base = (_batches_of(record, engine, name) for name in (precision, BASE))
+    """The smallest batch size from which on `precision` is significantly faster than float32; None where there is none."""
+    row, base = (_batch_row(record, engine, name) for name in (precision, BASE))
     if not row or not base:
         return None
-    pays = [statistics.ratio_interval(ours, theirs)[1][1] < 1
-            for ours, theirs in zip(np.transpose(row["batch_ns"]), np.transpose(base["batch_ns"]))]
-    late = [batch for number, batch in enumerate(row["batch_sizes"]) if all(pays[number:])]
-    return late[0] if late else None
+    faster = [statistics.ratio_interval(ours, theirs)[1][1] < 1
+              for ours, theirs in zip(np.transpose(row["batch_ns"]), np.transpose(base["batch_ns"]))]
+    return next((batch for number, batch in enumerate(row["batch_sizes"]) if all(faster[number:])), None)
 
 
-def busy_from(row: Mapping) -> int:
-    """The smallest batch size at which an image takes hardly more than its least time, of a row of batches."""
-    each = np.mean(row["batch_ns"], axis=0) / row["batch_sizes"]
-    return int(np.array(row["batch_sizes"])[each <= BUSY * each.min()][0])
-
-
-def share_of_ceiling(record: Mapping, engine: str, precision: str, batch: int) -> float | None:
-    """The network's rate at a batch size, as a share of the machine's measured rate of arithmetic in that precision."""
+def share_of_peak(record: Mapping, engine: str, precision: str, batch: int) -> float | None:
+    """The network's FLOP/s at a batch size, as a share of the peak FLOP/s measured in that precision; None where unknown."""
     rooflines = record["measurements"]["rooflines"]
-    ceiling = next((roofline["peak_flop_per_s"] for roofline in rooflines if roofline["precision"] == precision), None)
-    row = _batches_of(record, engine, precision)
-    if not ceiling or not row or batch not in row["batch_sizes"]:
+    peak = next((roofline["peak_flop_per_s"] for roofline in rooflines if roofline["precision"] == precision), None)
+    row = _batch_row(record, engine, precision)
+    if not peak or not row or batch not in row["batch_sizes"]:
         return None
     seconds = np.mean(row["batch_ns"], axis=0)[row["batch_sizes"].index(batch)] / 1e9
-    return batch * _an_image(record)[0] / seconds / ceiling
+    return batch * _work_per_image(record)[0] / seconds / peak
 
 
-def gpu_share(record: Mapping, engine: str, precision: str) -> float | None:
-    """The share of an image's time in which the GPU computes or copies; None where it was not profiled."""
+def gpu_busy_share(record: Mapping, engine: str, precision: str) -> float | None:
+    """The share of the mean latency in which the GPU computes or copies; None where it was not profiled."""
     row = next((row for row in ran(record) if (row["engine"], row["precision"]) == (engine, precision)), {})
     return row["gpu_ns"] / np.mean([run["mean_ns"] for run in latency.judged_runs(row)]) if "gpu_ns" in row else None
 
 
-def network_points(record: Mapping, measured: Mapping) -> list[tuple[str, int, float, float]]:
-    """The whole network on a precision's roofline: engine, batch size, operations a byte, operations a second.
+def network_points(record: Mapping, roofline: Mapping) -> list[tuple[str, int, float, float]]:
+    """The whole network's points on a roofline: engine, batch size, FLOP/byte, FLOP/s.
 
-    Its bytes are those that the layers must move at the least, one after the other.
+    The bytes are the least that the layers, run one after the other, have to move.
     """
-    flop, weights, activations = _an_image(record)
-    points, size = [], measured["element_bytes"]
-    for row in in_batches(record):
-        if row["precision"] == measured["precision"]:
+    flop, weights, activations = _work_per_image(record)
+    points, size = [], roofline["element_bytes"]
+    for row in batch_rows(record):
+        if row["precision"] == roofline["precision"]:
             for batch, ns in zip(row["batch_sizes"], np.mean(row["batch_ns"], axis=0)):
                 intensity = batch * flop / (size * (weights + batch * activations))
                 points.append((row["engine"], batch, intensity, batch * flop / ns * 1e9))
     return points
 
 
-def _an_image(record: Mapping) -> tuple[float, int, float]:
-    """What the layers must do at the least for an image: operations, and how many weights and other numbers to move."""
-    rooflines = record["measurements"]["rooflines"]
-    layered = next(roofline for roofline in rooflines if roofline["points"])  # of int8 no layers are measured
-    images = layered["points"][0]["batch"]
-    points = [point for point in layered["points"] if point["batch"] == images]
-    weights = sum(point["weights"] for point in points)
-    activations = sum(point["bytes"] / layered["element_bytes"] - point["weights"] for point in points) / images
-    return sum(point["flop"] for point in points) / images, weights, activations
-
-
-def beyond_the_roof(measured: Mapping) -> list[tuple[str, int, float]]:
-    """The layers (name, batch size, times the roof) that were faster than the roof allows, beyond the noise of their times."""
-    beyond = []
-    for point in measured["points"]:
+def layers_above_roofline(roofline: Mapping) -> list[tuple[str, int, float]]:
+    """The layers (name, batch size, multiple of the roofline) whose FLOP/s exceed the roofline by more than their noise."""
+    above = []
+    for point in roofline["points"]:
         _, longest = statistics.mean_interval(point["seconds"])
-        share = point["flop"] / longest / roof(measured, point["flop"] / point["bytes"])
+        share = point["flop"] / longest / attainable_flop_per_s(roofline, point["flop"] / point["bytes"])
         if share > 1:
-            beyond.append((point["layer"], point["batch"], float(share)))
-    return beyond
+            above.append((point["layer"], point["batch"], float(share)))
+    return above
 
 
-def _batches_of(record: Mapping, engine: str, precision: str) -> dict | None:
-    return next((row for row in in_batches(record) if (row["engine"], row["precision"]) == (engine, precision)), None)
+def attainable_flop_per_s(roofline: Mapping, intensity: np.ndarray | float, cached: bool = True) -> np.ndarray | float:
+    """The roofline's bound at an arithmetic intensity (FLOP/byte), with data in the fastest cache or in main memory."""
+    rates = [copy["bytes_per_s"] for copy in roofline["copies"]]
+    return np.minimum(roofline["peak_flop_per_s"], intensity * (max(rates) if cached else rates[-1]))
 
 
-def roof(measured: dict, intensity: np.ndarray | float, cached: bool = True) -> np.ndarray | float:
-    """The most operations a second at so many operations a byte, with bytes in the fastest cache or in main memory."""
-    rates = [copy["bytes_per_s"] for copy in measured["copies"]]
-    return np.minimum(measured["peak_flop_per_s"], intensity * (max(rates) if cached else rates[-1]))
+def _batch_row(record: Mapping, engine: str, precision: str) -> dict | None:
+    return next((row for row in batch_rows(record) if (row["engine"], row["precision"]) == (engine, precision)), None)
+
+
+def _work_per_image(record: Mapping) -> tuple[float, int, float]:
+    """What all layers need at the least: FLOP per image, weights to read, and activations to move per image."""
+    rooflines = record["measurements"]["rooflines"]
+    layered = next(roofline for roofline in rooflines if roofline["points"])  # layers are not measured in int8
+    batch = layered["points"][0]["batch"]
+    points = [point for point in layered["points"] if point["batch"] == batch]
+    weights = sum(point["weights"] for point in points)
+    activations = sum(point["bytes"] / layered["element_bytes"] - point["weights"] for point in points) / batch
+    return sum(point["flop"] for point in points) / batch, weights, activations

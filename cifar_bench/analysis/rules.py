@@ -1,7 +1,7 @@
 """The rules that judge: each takes a claim and the records by step, and returns a verdict with its reason.
 
-Each says which one quantity it estimates and what "reproduced" means. tests/analysis/test_error_rates.py simulates how often
-they say what, where a claim is true and where it is false.
+Each docstring names the one quantity that the rule estimates and says what "reproduced" means. How often the rules err, where a
+claim is true and where it is false, is simulated in tests/analysis/test_error_rates.py.
 """
 
 import re
@@ -10,18 +10,7 @@ from itertools import chain
 
 import numpy as np
 
-from cifar_bench.analysis import frontier, latency, precision, statistics
-from cifar_bench.analysis.admissible import (
-    TEST_IMAGES,
-    TRAINING_IMAGES,
-    engine_row,
-    epochs,
-    full_length_runs,
-    not_of_the_export,
-    protocol_mismatch,
-    seeds_clear,
-    training_behind,
-)
+from cifar_bench.analysis import admissible, frontier, latency, precision, statistics
 from cifar_bench.analysis.evidence import ByStep, Evidence
 from cifar_bench.analysis.judgement import (
     INCONCLUSIVE,
@@ -29,86 +18,77 @@ from cifar_bench.analysis.judgement import (
     NOT_RUN,
     REPRODUCED,
     Judgement,
-    against,
-    listed,
+    downgrade_if_contended,
+    equivalence_verdict,
+    format_accuracies,
+    format_interval,
+    insufficient_sample,
     not_run,
-    too_few,
-    uncontended,
-    with_interval,
-    within,
+    threshold_verdict,
 )
-from cifar_bench.analysis.latency import MIN_RUNS
 
-TOO_NOISY = ("too noisy to tell: the same engine timed twice may differ by up to {:.1%} (A/A test); a machine on which that is "
-             "less than {:.2%} could")
+TOO_NOISY = "A/A noise of up to {:.1%} hides the answer: a machine with less than {:.2%} could tell"
 
 
 def network_size(claim: dict, by_step: ByStep) -> Judgement:
-    """How many parameters the exported network has, a count: reproduced where it is the original's, below cifar10-fast's."""
+    """The number of parameters, a count: reproduced where it is the original's and below cifar10-fast's."""
     if not by_step["export"]:
         return not_run("no exported model")
     evidence = by_step["export"][0]
     ours, theirs = evidence.measured["parameters"], evidence.measured["cifar10_fast_parameters"]
     same = ours == claim["parameters"] and ours < theirs
-    reason = f"counted here, against {theirs:,} of cifar10-fast's ResNet-9 ({ours / theirs:.0%})"
+    reason = f"counted in the exported network; cifar10-fast's ResNet-9 has {theirs:,} ({ours / theirs:.0%})"
     return Judgement(REPRODUCED if same else NOT_REPRODUCED, reason, f"{ours:,} parameters", [evidence])
 
 
 def trained_longer(claim: dict, by_step: ByStep) -> Judgement:
-    """How many epochs the network was trained, a count: reproduced where they are more than cifar10-fast's.
-
-    The network is that of the original's recipe; without such a training the exported one, whatever its recipe.
-    """
-    trainings, what = full_length_runs(claim, by_step), "by the original's recipe"
-    if not trainings and by_step["export"]:
-        behind = training_behind(by_step["export"][0], by_step)
-        whole = behind and behind.is_real and behind.measured["train_images"] == TRAINING_IMAGES
-        trainings, what = [behind] if whole else [], "for the exported weights"
-    if not trainings:
-        return _no_full_training(claim, by_step)
-    made = epochs(trainings[0])
-    verdict = REPRODUCED if made > claim["cifar10_fast_epochs"] else NOT_REPRODUCED
-    return Judgement(verdict, f"{what}; cifar10-fast makes {claim['cifar10_fast_epochs']}", f"{made} epochs", trainings)
+    """The number of epochs, a count: reproduced where it is above cifar10-fast's."""
+    runs = admissible.full_length_runs(claim, by_step)
+    if not runs:
+        return _no_full_length_run(claim, by_step)
+    epochs, theirs = admissible.epochs(runs[0]), claim["cifar10_fast_epochs"]
+    reason = f"the {_recipe(runs[0])} recipe; cifar10-fast trains for {theirs}"
+    return Judgement(REPRODUCED if epochs > theirs else NOT_REPRODUCED, reason, f"{epochs} epochs", runs)
 
 
 def accuracy_above(claim: dict, by_step: ByStep) -> Judgement:
-    """The mean accuracy of the recipe over seeds, on the 10,000 test images: reproduced where its interval lies above."""
-    trainings = full_length_runs(claim, by_step)
-    if not trainings:
-        return _no_full_training(claim, by_step)
-    accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    if few := too_few(trainings, "seeds"):
-        return Judgement(NOT_RUN, few, listed(accuracies), trainings)
+    """The recipe's mean test accuracy over seeds: reproduced where its interval is above the threshold."""
+    runs = admissible.full_length_runs(claim, by_step)
+    if not runs:
+        return _no_full_length_run(claim, by_step)
+    accuracies = [run.measured["accuracy"] for run in runs]
+    if reason := insufficient_sample(runs, "seeds"):
+        return Judgement(NOT_RUN, reason, format_accuracies(accuracies), runs)
     interval = statistics.mean_interval(accuracies)
-    verdict = against(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
-    reason = f"mean of {len(trainings)} seeds, {_recipe(trainings[0])} recipe, last epoch, against {claim['threshold']}%"
-    return Judgement(verdict, reason, with_interval(np.mean(accuracies), interval, "%"), trainings)
+    verdict = threshold_verdict(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
+    reason = f"mean over {len(runs)} seeds of the {_recipe(runs[0])} recipe, last epoch, against {claim['threshold']}%"
+    return Judgement(verdict, reason, format_interval(np.mean(accuracies), interval, "%"), runs)
 
 
 def accuracy_range(claim: dict, by_step: ByStep) -> Judgement:
-    """The difference of our recipe's mean accuracy from the original's, of which the range of its runs is known.
+    """The difference of the recipe's mean accuracy from the original's, for which the range of five runs is known.
 
-    An equivalence test of two samples (two one-sided tests at 5%): reproduced where the 90% interval of the difference lies
-    within the margin, not reproduced where it lies outside.
+    An equivalence test of two samples (two one-sided tests at 5%): reproduced where the 90% interval of the difference is
+    within the margin, not reproduced where it is outside.
     """
-    trainings = full_length_runs(claim, by_step)
-    if not trainings:
-        return _no_full_training(claim, by_step)
-    accuracies = [evidence.measured["accuracy"] for evidence in trainings]
-    if few := too_few(trainings, "seeds"):
-        return Judgement(NOT_RUN, few, listed(accuracies), trainings)
+    runs = admissible.full_length_runs(claim, by_step)
+    if not runs:
+        return _no_full_length_run(claim, by_step)
+    accuracies = [run.measured["accuracy"] for run in runs]
+    if reason := insufficient_sample(runs, "seeds"):
+        return Judgement(NOT_RUN, reason, format_accuracies(accuracies), runs)
     low, high = statistics.difference_from_range(accuracies, *claim["range"])
-    reason = (f"{len(trainings)} seeds; their mean is {low:+.2f} to {high:+.2f} points (90%) from the original's, where "
-              f"anything within ±{claim['margin']} counts as the same")
-    return Judgement(within(claim["margin"], (low, high)), reason, listed(accuracies), trainings)
+    reason = (f"{len(runs)} seeds; their mean differs from the original's by {low:+.2f} to {high:+.2f} points (90% interval); "
+              f"a difference within ±{claim['margin']} counts as none")
+    return Judgement(equivalence_verdict(claim["margin"], (low, high)), reason, format_accuracies(accuracies), runs)
 
 
 def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
-    """The difference in accuracy of the exported file from the original's, over photos such as the 10,000 that both saw.
+    """The difference of the exported file's accuracy from the original's, with the sampling error of the shared test images.
 
-    Paired, as McNemar's test is: only photos on which one of the two is right make a difference uncertain. The original's
-    answers are not known; on how many photos two trainings of this network disagree is (`disagreement`). Reproduced where the
-    interval lies within the margin. Takes weights trained to the end.
+    Paired, as in McNemar's test: only images that one of the two classifies correctly add uncertainty. The original's
+    predictions are not known, but the `disagreement` of two training runs of this network is. Reproduced where the interval is
+    within the margin. Needs weights of a full-length run.
     """
     if not by_step["export"]:
         return not_run("no exported model")
@@ -116,81 +96,79 @@ def exported_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     ours, images = evidence.measured["accuracy"], evidence.measured["test_images"]
     if not evidence.is_real:
         return not_run("synthetic data", evidence)
-    if images < TEST_IMAGES:
+    if images < admissible.TEST_IMAGES:
         return not_run("too short a profile", evidence, f"{ours:.2f}% of {images:,} images")
-    training = training_behind(evidence, by_step)
-    if not training:
-        return not_run("no record of the training behind the exported weights", evidence, f"{ours:.2f}%")
-    if missing := protocol_mismatch(claim["protocols"], training):
-        return Judgement(NOT_RUN, f"the exported weights come from {missing}", f"{ours:.2f}%", [evidence, training])
+    run = admissible.training_run_of(evidence, by_step)
+    if not run:
+        return not_run("no record of the training run that made the exported weights", evidence, f"{ours:.2f}%")
+    if mismatch := admissible.protocol_mismatch(claim["protocols"], run):
+        return Judgement(NOT_RUN, f"the exported weights: {mismatch}", f"{ours:.2f}%", [evidence, run])
     low, high = statistics.paired_difference_interval(ours - claim["accuracy"], claim["disagreement"], images)
-    reason = (f"{_recipe(training)} recipe; {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%, where anything within "
-              f"±{claim['margin']} counts as about")
-    return Judgement(within(claim["margin"], (low, high)), reason, f"{ours:.2f}%", [evidence, training])
+    reason = (f"{_recipe(run)} recipe; {low:+.2f} to {high:+.2f} points from {claim['accuracy']}%; "
+              f"a difference within ±{claim['margin']} counts as none")
+    return Judgement(equivalence_verdict(claim["margin"], (low, high)), reason, f"{ours:.2f}%", [evidence, run])
 
 
 def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
-    """The mean latency of an image, over processes: reproduced where its interval lies at or below the limit."""
-    evidence, row = engine_row(by_step, claim["engines"])
+    """The mean latency over processes: reproduced where its interval is below the limit."""
+    evidence, row = admissible.engine_row(by_step, claim["engines"])
     if not row:
         return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     runs = latency.judged_runs(row)
-    if few := too_few(runs, "runs"):
-        return not_run(few, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
+    if reason := insufficient_sample(runs, "runs"):
+        return not_run(reason, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
     mean, interval = latency.quantile(row, "mean")
-    ours = with_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
+    ours = format_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
     environment = evidence.record["environment"]
-    if not _fits(claim["hardware"], environment):
-        wanted = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
-        return not_run(f"needs {wanted}", evidence, ours)
-    if other := not_of_the_export(claim, row, evidence, by_step):
-        return not_run(other, evidence, ours)
+    if not _hardware_matches(claim["hardware"], environment):
+        needed = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
+        return not_run(f"needs {needed}", evidence, ours)
+    if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
+        return not_run(mismatch, evidence, ours)
     limit = claim["limit_us"] * (1 + claim["margin"])
-    resolution = latency.aa_difference(evidence.record)
+    noise = latency.aa_noise(evidence.record)
     reason = (f"mean of {len(runs)} runs ({environment['hardware']}, PyTorch {environment['versions']['torch']}), against "
               f"{limit:,.0f} µs with the PyTorch of 2018")
-    verdict = against(limit, interval, NOT_REPRODUCED, REPRODUCED)
-    if (distance := abs(mean / limit - 1)) < resolution:
-        verdict, reason = INCONCLUSIVE, TOO_NOISY.format(resolution, distance)
-    return uncontended(Judgement(verdict, reason, ours, [evidence]), runs)
+    verdict = threshold_verdict(limit, interval, NOT_REPRODUCED, REPRODUCED)
+    if (distance := abs(mean / limit - 1)) < noise:
+        verdict, reason = INCONCLUSIVE, TOO_NOISY.format(noise, distance)
+    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), runs)
 
 
 def run_spread(claim: dict, by_step: ByStep) -> Judgement:
-    """How far the slowest and the fastest of ten runs are apart in expectation, as a share of their mean.
+    """The expected spread (max − min) of ten runs, as a share of their mean.
 
-    From the runs' standard deviation, with its interval for runs that are normal. Reproduced where the upper end (95%,
-    one-sided) is at most twice the original's, below which two samples of ten cannot be told apart; not reproduced where the
-    lower end is above that. Where the same engine, timed twice, may differ by more, the machine cannot tell.
+    From the standard deviation of the runs, with its 90% interval for normal runs. Reproduced where the upper end is at most
+    twice the original's spread, below which two samples of ten are indistinguishable; not reproduced where the lower end is
+    above that, unless the A/A noise is, too: then the machine cannot tell.
     """
-    evidence, row = engine_row(by_step, claim["engines"])
+    evidence, row = admissible.engine_row(by_step, claim["engines"])
     if not row:
         return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     runs = latency.judged_runs(row)
     means = np.array([run["mean_ns"] for run in runs])
-    ours = f"{np.ptp(means) / 1e3:,.1f} µs apart, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
-    if few := too_few(means, "runs"):
-        return not_run(few, evidence, ours)
-    if other := not_of_the_export(claim, row, evidence, by_step):
-        return not_run(other, evidence, ours)
+    ours = f"spread {np.ptp(means) / 1e3:,.1f} µs, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
+    if reason := insufficient_sample(means, "runs"):
+        return not_run(reason, evidence, ours)
+    if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
+        return not_run(mismatch, evidence, ours)
     low, high = statistics.expected_range(means / means.mean())
-    limit, resolution = 2 * claim["share"], latency.aa_difference(evidence.record)
-    reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten are {low:.2%} to {high:.2%} apart "
-              f"(90%), where up to {limit:.2%}, twice the original's, counts as the same")
-    if low > limit and resolution > limit:
-        return Judgement(INCONCLUSIVE, TOO_NOISY.format(resolution, limit), ours, [evidence])
+    limit, noise = 2 * claim["share"], latency.aa_noise(evidence.record)
+    reason = (f"{len(means)} runs of {row['images']:,} images with {row['engine']}: ten have a spread of {low:.2%} to "
+              f"{high:.2%} (90% interval); up to {limit:.2%}, twice the original's, counts as the same")
+    if low > limit and noise > limit:
+        return Judgement(INCONCLUSIVE, TOO_NOISY.format(noise, limit), ours, [evidence])
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
-        wanted = f"{claim['runs']} of {claim['images']:,}"
-        short = f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {wanted}"
-        return not_run(short, evidence, ours)
+        return not_run(f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {claim['runs']} of "
+                       f"{claim['images']:,}", evidence, ours)
     verdict = REPRODUCED if high <= limit else NOT_REPRODUCED if low > limit else INCONCLUSIVE
-    return uncontended(Judgement(verdict, reason, ours, [evidence]), runs)
+    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), runs)
 
 
 def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
-    """The mean latency in 16 bits over that in float32, in one engine, each as well set as it can be.
+    """The ratio of the mean latency in a 16-bit format to that in float32, in one tuned engine.
 
-    Of the 16-bit formats that the hardware computes in, the fastest is judged. No gain is reproduced where the interval of the
-    ratio lies above 1 − margin.
+    The format is the fastest that the hardware supports natively. Reproduced where the ratio's interval is above 1 − margin.
     """
     if not by_step["half_precision"]:
         return not_run("no half precision measured")
@@ -201,30 +179,30 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
         return not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
     native = [row for row in rows if row["support"] == "native"]
     row = min(native or rows, key=lambda row: row["ratio"])
-    ours = f"{row['precision']}: " + with_interval(row["ratio"], row["ratio_interval"], "") + " × float32's time"
-    runs = latency.pairs(row, precision.base_of(row, evidence.record))
-    if few := too_few(runs, "runs"):
-        return not_run(few, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's time")
+    ours = f"{row['precision']}: " + format_interval(row["ratio"], row["ratio_interval"], "") + " × float32's latency"
+    runs = latency.paired_runs(row, precision.base_of(row, evidence.record))
+    if reason := insufficient_sample(runs, "runs"):
+        return not_run(reason, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's latency")
     if not native:
-        return not_run("other hardware: this one computes in no 16-bit format and emulates it", evidence, ours)
-    if other := not_of_the_export(claim, row, evidence, by_step):
-        return not_run(other, evidence, ours)
-    verdict = against(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = (f"{len(runs)} runs of {row['engine']} with the fastest 16-bit format that this hardware computes in; a gain "
-              f"under {claim['margin']:.0%} would count as none")
-    reason += "".join(f"; {other['precision']}{' is emulated and' * (other['support'] != 'native')} takes {other['ratio']:.2f}"
-                      for other in rows if other is not row)
+        return not_run("other hardware: this one emulates every 16-bit format", evidence, ours)
+    if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
+        return not_run(mismatch, evidence, ours)
+    verdict = threshold_verdict(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
+    reason = (f"{len(runs)} runs of {row['engine']} in the fastest 16-bit format that this hardware supports natively; a gain "
+              f"below {claim['margin']:.0%} counts as none")
+    reason += "".join(f"; {other['precision']}{' (emulated)' * (other['support'] != 'native')} takes {other['ratio']:.2f} "
+                      "times as long as float32" for other in rows if other is not row)
     if verdict == INCONCLUSIVE:
-        reason += "; the interval holds both a gain and a loss, and steadier runs, or more, could tell"
-    return uncontended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
+        reason += "; the interval includes both a gain and none: more stable runs, or more of them, could tell"
+    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
 
 
-def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
-    """The median latency of the fastest file that is right on enough test images, over TorchScript's for the original network.
+def speedup_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
+    """The speedup in median latency of the fastest accurate file over TorchScript with the original network, paired by round.
 
-    Paired by round. The file's accuracy is a count; that it is not luck is shown by the mean of its network's trainings, which
-    must lie above the limit, too. Reproduced where the ratio's interval lies below the limit, not reproduced where above,
-    unless a faster file waits for its network's trainings.
+    An accurate file reaches the claimed accuracy, and so does its network's mean over seeds, so that seed variance decides
+    nothing. Reproduced where the speedup's interval is above the limit, not reproduced where it is below, unless a faster
+    file's network has too few seeds.
     """
     if not by_step["faster"]:
         return not_run("this run has no record of 5_faster")
@@ -232,60 +210,62 @@ def time_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     images, accuracy, base = evidence.measured["test_images"], claim["accuracy"], frontier.base(evidence.measured["rows"])
     if not evidence.is_real:
         return not_run("synthetic data", evidence)
-    if images < TEST_IMAGES:
-        return not_run(f"too short a profile: {images:,} of {TEST_IMAGES:,} test images", evidence)
+    if images < admissible.TEST_IMAGES:
+        return not_run(f"too short a profile: {images:,} of {admissible.TEST_IMAGES:,} test images", evidence)
     if not base:
         return not_run("TorchScript did not run with the original network", evidence)
-    if other := not_of_the_export(claim, base, evidence, by_step):
-        return not_run(other, evidence)
+    if mismatch := admissible.export_mismatch(claim, base, evidence, by_step):
+        return not_run(mismatch, evidence)
     rows = frontier.ran(evidence.record)
-    row = frontier.fastest_at([row for row in rows if seeds_clear(row, accuracy)], accuracy)
-    pending = frontier.fastest_at([row for row in rows if row["ratio_interval"][0] <= claim["limit"]
-                                  and len(row["seed_accuracies"]) < MIN_RUNS], accuracy)
-    if pending and (not row or row["ratio_interval"][0] > claim["limit"]):
-        seeds = f"seeds of its network that were trained: {len(pending['seed_accuracies'])}, {MIN_RUNS} are needed"
-        return not_run(f"{frontier.name(pending)}: {seeds}", evidence, _time_at_accuracy(pending))
+    row = frontier.fastest_at([row for row in rows if admissible.mean_accuracy_exceeds(row, accuracy)], accuracy)
+    pending = frontier.fastest_at([row for row in rows if _speedup(row)[1][1] >= claim["speedup"]
+                                   and len(row["seed_accuracies"]) < latency.MIN_RUNS], accuracy)
+    if pending and (not row or _speedup(row)[1][1] < claim["speedup"]):
+        seeds = f"{len(pending['seed_accuracies'])} of {latency.MIN_RUNS} seeds of its network trained"
+        return not_run(f"{frontier.name(pending)}: {seeds}", evidence, _speedup_and_accuracy(pending))
     if not row:
-        reason = f"nothing that was tried is right on {accuracy:g}%, with a mean above that over {MIN_RUNS} seeds or more"
+        reason = f"no file reached {accuracy:g}% with a mean above that over {latency.MIN_RUNS} seeds or more"
         return Judgement(NOT_REPRODUCED, reason, used=[evidence])
-    ours = _time_at_accuracy(row)
-    runs = latency.pairs(row, base)
-    if few := too_few(runs, "runs"):
-        return not_run(few, evidence, ours)
-    seeds = row["seed_accuracies"]
-    reason = f"{frontier.name(row)}, {row['us']:,.0f} µs; the network's mean is {np.mean(seeds):.2f}% over {len(seeds)} seeds"
-    verdict = against(claim["limit"], row["ratio_interval"], NOT_REPRODUCED, REPRODUCED)
-    return uncontended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
-
-
-def _time_at_accuracy(row: dict) -> str:
-    return with_interval(row["ratio"], row["ratio_interval"], "", 3) + f" × TorchScript's time, {row['test_accuracy']:.2f}%"
+    ours, seeds, runs = _speedup_and_accuracy(row), row["seed_accuracies"], latency.paired_runs(row, base)
+    if reason := insufficient_sample(runs, "runs"):
+        return not_run(reason, evidence, ours)
+    reason = (f"{frontier.name(row)}: median {row['us']:,.0f} µs; the network's mean accuracy is {np.mean(seeds):.2f}% over "
+              f"{len(seeds)} seeds")
+    verdict = threshold_verdict(claim["speedup"], _speedup(row)[1], REPRODUCED, NOT_REPRODUCED)
+    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
 
 
 RULES: dict[str, Callable[[dict, ByStep], Judgement]] = {
     rule.__name__: rule
     for rule in (network_size, trained_longer, accuracy_above, accuracy_range, exported_accuracy, latency_at_most,
-                 run_spread, half_no_gain, time_at_accuracy)
+                 run_spread, half_no_gain, speedup_at_accuracy)
 }
 
 
-def _recipe(training: Evidence) -> str:
-    return training.record["parameters"]["recipe"]
+def _recipe(run: Evidence) -> str:
+    return run.record["parameters"]["recipe"]
 
 
-def _no_full_training(claim: dict, by_step: ByStep) -> Judgement:
+def _no_full_length_run(claim: dict, by_step: ByStep) -> Judgement:
     if not by_step["train"]:
-        return not_run("no training on record")
-    longest = max(by_step["train"], key=lambda evidence: evidence.measured["pflop"])
-    alike = [evidence for evidence in by_step["train"] if evidence.measured["pflop"] == longest.measured["pflop"]]
-    accuracies = listed([evidence.measured["accuracy"] for evidence in alike])
-    return Judgement(NOT_RUN, protocol_mismatch(claim["protocols"], longest), f"{accuracies} after epoch {epochs(longest)}", alike)
+        return not_run("no training run on record")
+    longest = max(by_step["train"], key=lambda run: run.measured["pflop"])
+    ours = f"{longest.measured['accuracy']:.2f}% after epoch {admissible.epochs(longest)}"
+    return not_run(admissible.protocol_mismatch(claim["protocols"], longest), longest, ours)
 
 
-def _fits(hardware: str, environment: dict) -> bool:
+def _hardware_matches(hardware: str, environment: dict) -> bool:
     gpu = environment["gpu"]
-    if hardware == "any":
-        return True
     if hardware == "P100":
         return bool(gpu) and bool(re.search(r"\bP100\b", gpu["name"]))  # not a P1000
-    return bool(gpu) and gpu["compute_capability"] >= [7, 0]
+    return hardware == "any" or (bool(gpu) and gpu["compute_capability"] >= [7, 0])
+
+
+def _speedup(row: dict) -> tuple[float, statistics.Interval]:
+    """The speedup of a row of `frontier.ran` over the baseline, with its interval."""
+    low, high = row["ratio_interval"]
+    return 1 / row["ratio"], (1 / high, 1 / low)
+
+
+def _speedup_and_accuracy(row: dict) -> str:
+    return format_interval(*_speedup(row), "×", digits=1) + f" faster than TorchScript, {row['test_accuracy']:.2f}% accuracy"

@@ -1,4 +1,4 @@
-"""What 5_faster says: the frontier of accuracy and latency, its winner, and what the winner's time is made of."""
+"""What 5_faster found: accuracy against latency, the fastest at an accuracy, and the time breakdown of its latency."""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -7,38 +7,28 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import StrMethodFormatter
 
 from cifar_bench.analysis import frontier, latency
-from cifar_bench.report.style import (
-    ENGINES,
-    MARKS,
-    STYLE,
-    Picture,
-    engine_color,
-    listed,
-    not_run,
-    picture,
-    plain_log_ticks,
-    with_interval,
-)
+from cifar_bench.report.style import ENGINES, MARKS, STYLE, Picture, engine_color, picture, plain_log_ticks
+from cifar_bench.report.words import not_run, speedup, times_faster, with_interval
+
+VERSUS = "than TorchScript with the original network"
 
 
 def sentence(record: Mapping, accuracy: float) -> str:
-    """The fastest way to be right on `accuracy` percent, how many times faster it is than the base, and what that rests on."""
-    rows = frontier.ran(record)
+    """What is the fastest at an accuracy of at least `accuracy` percent, and how many times faster it is than the base."""
+    rows, images = frontier.ran(record), record["measurements"]["test_images"]
     winner, best = frontier.fastest_at(rows, accuracy), max(rows, key=lambda row: row["test_accuracy"])
-    images = record["measurements"]["test_images"]
     if not winner:
-        return (f"Nothing that was tried is right on {accuracy:g}% of {images:,} test images: the most accurate is "
-                f"{frontier.name(best)}, {best['test_accuracy']:.2f}%.")
+        return (f"Nothing reaches an accuracy of {accuracy:g}% on {images:,} test images: the most accurate is "
+                f"{frontier.name(best)}, with {best['test_accuracy']:.2f}%.")
     network = f"network {winner['network']}" if winner["network"] else "original network"
-    words = (f"The fastest way to be right on at least {accuracy:g}% of {images:,} test images is the {network} in "
-             f"{winner['precision']}, by {winner['engine']}: half of the images take less than {winner['us']:,.0f} µs, and "
-             f"{winner['test_accuracy']:.2f}% are right.")
+    words = (f"The fastest with an accuracy of at least {accuracy:g}% is the {network} in {winner['precision']} with "
+             f"{winner['engine']}: median latency {winner['us']:,.0f} µs, accuracy {winner['test_accuracy']:.2f}% on "
+             f"{images:,} test images.")
     if "ratio" in winner:
-        ratio = with_interval((winner["ratio"], winner["ratio_interval"]), 3)
-        words += (f" That is {ratio} times what TorchScript takes for the original network in the same rounds, "
+        words += (f" It is {times_faster(winner['ratio'])} {VERSUS}, which was timed in the same rounds and takes "
                   f"{frontier.base(rows)['us']:,.0f} µs.")
     return words
 
@@ -47,97 +37,84 @@ def networks(described: Mapping[str, Mapping]) -> pd.DataFrame:
     """A row for each network, by name, of what `frontier.describe` says."""
     return pd.DataFrame({
         "network": name or "original", "MFLOP": network["flop"] / 1e6, "parameters": network["parameters"],
-        "exported file right on (%)": network["accuracy"], "seeds": len(network["seed_accuracies"]),
-        "their mean (%)": np.mean(network["seed_accuracies"]) if network["seed_accuracies"] else None,
-        "taught by": ", ".join(network["teachers"]),
+        "accuracy of the export (%)": network["accuracy"], "seeds": len(network["seed_accuracies"]),
+        "mean of the seeds (%)": np.mean(network["seed_accuracies"]) if network["seed_accuracies"] else None,
+        "distilled from": ", ".join(network["teachers"]),
     } for name, network in described.items())
 
 
 def table(record: Mapping) -> pd.DataFrame:
-    """A row for each network, engine and precision that ran, fastest first."""
+    """A row for each network, engine and precision that ran, the fastest first."""
     rows = frontier.ran(record)
-    kept = [frontier.name(row) for row in frontier.frontier(rows)]
+    optimal = [frontier.name(row) for row in frontier.pareto_frontier(rows)]
     return pd.DataFrame({
         "network": row["network"] or "original", "engine": row["engine"], "precision": row["precision"],
-        "p50 (µs)": with_interval(latency.quantile(row, "p50")), "× torchscript":
-            with_interval((row["ratio"], row["ratio_interval"]), 3) if "ratio" in row else None,
+        "p50 (µs)": with_interval(latency.quantile(row, "p50")),
+        "speedup over torchscript": speedup(row["ratio"], row["ratio_interval"]) if "ratio" in row else None,
         "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
-        "on the frontier": "yes" if frontier.name(row) in kept else "", "file (MB)": row["file_bytes"] / 1e6,
+        "Pareto-optimal": "yes" if frontier.name(row) in optimal else "", "file (MB)": row["file_bytes"] / 1e6,
         "threads": row["threads"],
     } for row in rows)
 
 
 def reasons(record: Mapping) -> list[str]:
-    """What could not run here, and why, a sentence each."""
+    """What did not run here, and why, a sentence each."""
     return not_run(record["measurements"]["rows"], frontier.name)
 
 
 def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
-    """A point for each network, engine and precision; a line along the frontier; another at `accuracy` percent."""
+    """A point for each network, engine and precision; lines along the Pareto frontier and at `accuracy` percent."""
     rows = frontier.ran(record)
-    kept, winner = frontier.frontier(rows), frontier.fastest_at(rows, accuracy)
-    title = f"{accuracy:g}% is reached by nothing that was tried"
+    optimal, winner = frontier.pareto_frontier(rows), frontier.fastest_at(rows, accuracy)
+    title = f"Nothing reaches an accuracy of {accuracy:g}%"
     if winner:
-        title = f"{accuracy:g}% takes {winner['us']:,.0f} µs" + (
-            f", {winner['ratio']:.3f} of TorchScript's time for the original network" if "ratio" in winner else "")
+        title = f"{accuracy:g}% accuracy at a median latency of {winner['us']:,.0f} µs" + (
+            f", {times_faster(winner['ratio'])} {VERSUS}" if "ratio" in winner else "")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.6))
-        axis.step([row["us"] for row in kept], [row["test_accuracy"] for row in kept], where="post", color="0.4", linewidth=1.5)
+        axis.step([row["us"] for row in optimal], [row["test_accuracy"] for row in optimal], where="post", color="0.4",
+                  linewidth=1.5)
         axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
         for row in rows:
             low, high = frontier.accuracy_interval(row, record)
-            middle, kind = row["test_accuracy"], row["network"] == frontier.ORIGINAL
-            axis.errorbar([row["us"]], [middle], yerr=[[middle - low], [high - middle]], fmt=MARKS[row["precision"]], capsize=2,
-                          color=engine_color(row["engine"]), markerfacecolor="white" if kind else None, elinewidth=0.7)
-        named = [row for row in kept if row["network"] != frontier.ORIGINAL or row == winner]  # the rest the legend tells
-        for row, height in zip(named, cycle([-11, -24])):  # in turns, or neighbours cover each other
+            axis.errorbar([row["us"]], [row["test_accuracy"]], fmt=MARKS[row["precision"]], capsize=2, elinewidth=0.7,
+                          yerr=[[row["test_accuracy"] - low], [high - row["test_accuracy"]]], color=engine_color(row["engine"]),
+                          markerfacecolor="white" if row["network"] == frontier.ORIGINAL else None)
+        named = [row for row in optimal if row["network"] != frontier.ORIGINAL or row == winner]  # the legend shows the others
+        for row, height in zip(named, cycle([-11, -24])):  # alternate, or neighbours overlap
             axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
                           fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
-        used = {kind: [name for name in names if name in {row[kind] for row in rows}]
-                for kind, names in (("engine", ENGINES), ("precision", MARKS))}
         figure.legend(handles=[
-            *(Line2D([], [], color=engine_color(engine), linewidth=3, label=engine) for engine in used["engine"]),
-            *(Line2D([], [], color="0.3", marker=MARKS[precision], linestyle="", markerfacecolor="white", label=precision)
-              for precision in used["precision"])], loc="outside right center", frameon=False, fontsize=9)
+            *(Line2D([], [], color=engine_color(name), linewidth=3, label=name)
+              for name in ENGINES if name in {row["engine"] for row in rows}),
+            *(Line2D([], [], color="0.3", marker=MARKS[name], linestyle="", markerfacecolor="white", label=name)
+              for name in MARKS if name in {row["precision"] for row in rows})],
+            loc="outside right center", frameon=False, fontsize=9)
         ends = [row["us"] for row in rows]
-        axis.set(xscale="log", xlabel="median latency of one image (µs, logarithmic)", ylabel="accuracy (%)",
+        axis.set(xscale="log", xlabel="median latency (µs, logarithmic)", ylabel="accuracy (%)",
                  xlim=(0.8 * min(ends), 1.6 * max(ends)))
-        plain_log_ticks(axis, *axis.get_xlim())
-        return picture(
-            figure, "faster", title,
-            "A mark for each precision, a color for each engine" + (
-                "; hollow: the original network, filled: smaller ones" if any(row["network"] for row in rows) else "")
-            + ". Along the gray line nothing faster is as accurate; bars are 95% intervals (binomial).",
-            "Median latency and accuracy: " + listed(
-                f"{frontier.name(row)} {row['us']:,.0f} µs and {row['test_accuracy']:.2f}%" for row in rows) + ".",
-            table(record), [axis])
+        plain_log_ticks(axis.xaxis)
+        return picture(figure, "faster", title, "One marker per precision, one color per engine; hollow: the original network. "
+                       "Gray line: the Pareto frontier. Bars: 95% intervals (sampling error).", table(record))
 
 
 def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
-    """What the times of the base and of the winner are made of; None where rates or rows are missing."""
+    """The time breakdown of the winner's and the base's median latency; None where peak rates or rows are missing."""
     rows = frontier.ran(record)
     shown = [row for row in (frontier.fastest_at(rows, accuracy), frontier.base(rows)) if row]
     parts = {frontier.name(row): frontier.time_breakdown(row, record) for row in shown}
     if not parts or not all(parts.values()):
         return None
-    first = next(iter(parts))
-    share = parts[first]["rest"] / sum(parts[first].values())
+    numbers = pd.DataFrame(parts).T
+    first = numbers.iloc[0]
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(8, 1.2 + 0.45 * len(parts)))
-        for number, breakdown in enumerate(parts.values()):
-            left = 0.0
-            for color, (part, us) in zip(("C0", "C1", "0.8"), breakdown.items()):
-                axis.barh([number], [us], left=left, color=color, label=part if number == 0 else None, height=0.6)
-                left += us
-        axis.set(yticks=range(len(parts)), yticklabels=list(parts), xlabel="median latency of one image (µs)")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axis.invert_yaxis()
+        numbers.iloc[::-1].plot.barh(stacked=True, color=["C0", "C1", "0.8"], ax=axis, legend=False, width=0.6)
+        axis.set(xlabel="median latency (µs)", ylabel="")
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         return picture(
-            figure, "faster_time_breakdown", f"{share:.0%} of the time of {first} is neither arithmetic nor reading weights",
-            "Arithmetic and reading the weights at the best rates measured on this machine; the rest is layers begun and "
-            "ended, numbers moved between them, and work too small for the units.",
-            "; ".join(f"{name}: " + listed(f"{part} {us:,.0f} µs" for part, us in breakdown.items())
-                      for name, breakdown in parts.items()) + ".",
-            pd.DataFrame({"what": name, **{f"{part} (µs)": us for part, us in breakdown.items()}}
-                         for name, breakdown in parts.items()))
+            figure, "faster_time_breakdown", f"{first['overhead'] / first.sum():.0%} of the latency is overhead ({first.name})",
+            "Arithmetic and memory (reading the weights) at the peak rates measured on this machine; overhead: starting and "
+            "ending layers, moving activations, and work too small to fill the arithmetic units.",
+            numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))

@@ -1,32 +1,32 @@
-"""Figures and tables of latencies."""
+"""Figures, tables and sentences of latencies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import StrMethodFormatter
 
-from cifar_bench.analysis import latency, statistics
+from cifar_bench.analysis import latency
 from cifar_bench.records import REPEATED_IMAGE
-from cifar_bench.report.style import STYLE, Picture, engine_color, listed, not_run, picture, plain_log_ticks, with_interval
+from cifar_bench.report.style import STYLE, Picture, engine_color, picture, plain_log_ticks
+from cifar_bench.report.words import not_run, speedup, times_faster, with_interval
 
 
-def table(record: dict) -> pd.DataFrame:
-    """A row for each engine that ran: quantiles (µs), ratio of medians, accuracy (%), logit error, load time (s), size (MB).
+def table(record: Mapping) -> pd.DataFrame:
+    """A row for each engine: quantiles (µs), speedup of the median, accuracy (%), logit error, load time (s), size (MB).
 
-    Quantiles are means over the runs; the median and the ratio have their 95% interval over the runs.
+    Quantiles are means over the runs; the median and the speedup have their 95% interval over the runs.
     """
-    rows, table = latency.as_named(record), []
+    rows, table = latency.valid_rows(record), []
     for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0]):
         ratio = latency.ratio(row, rows)
-        is_base = row["engine"] == latency.BASE and not row.get("variant")
         table.append({
             "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row, "p50")),
             **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99", "p99.9")},
-            f"× {latency.BASE}": with_interval(ratio, 2) if ratio else "1" if is_base else "–",
-            "accuracy (%)": row["accuracy"] if row.get("variant") != REPEATED_IMAGE else np.nan,  # of one image it says nothing
-            "largest logit error": row["max_logit_error"],
+            f"speedup over {latency.BASE}": speedup(*ratio) if ratio else "–",
+            "accuracy (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,  # of one image it says nothing
+            "max logit error": row["max_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
             "precision": row["precision"], "version": row["version"], "threads": row["threads"] or "–",
             "options": row["options"],
@@ -34,226 +34,143 @@ def table(record: dict) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def reasons(record: dict) -> list[str]:
-    """What could not run here, or not in its precision, and why, a sentence each."""
-    rows = record["measurements"]["engines"]
-    coarse = [row for row in rows if "runs" in row and row not in latency.as_named(record)]
+def reasons(record: Mapping) -> list[str]:
+    """What did not run here, or not in its precision, and why, a sentence each."""
+    rows, valid = record["measurements"]["engines"], latency.valid_rows(record)
     return not_run(rows, latency.name) + [
         f"{latency.name(row)} is not compared: its logits are off by {row['max_logit_error']:.2g}, more than rounding in "
-        f"{row['precision']} explains. It took {latency.quantile(row, 'mean')[0]:,.0f} µs in what it computed in; on an NVIDIA "
-        "GPU a traced program allows TF32 by itself." for row in coarse]
+        f"{row['precision']} explains (on an NVIDIA GPU a traced program enables TF32 by itself). Its mean latency is "
+        f"{latency.quantile(row, 'mean')[0]:,.0f} µs." for row in rows if "runs" in row and row not in valid]
 
 
-def run_table(record: dict, series: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """A row for each engine and run: mean, quantiles and maximum (µs), and what is remarkable about the run."""
-    rows = []
-    for engine in record["measurements"]["engines"]:
-        for number, run in enumerate(engine.get("runs", []), start=1):
-            ns = series[engine["series"]][number - 1]
-            low, high = statistics.quantile_interval(ns, 0.5)
-            outliers = statistics.outliers(ns)
-            rows.append({
-                "engine": latency.name(engine), "run": number, "contended": "yes" if run.get("contended") else "",
-                "mean (µs)": run["mean_ns"] / 1e3,
-                "p50 (µs)": with_interval((run["p50_ns"] / 1e3, (low / 1e3, high / 1e3))),
-                **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("p90", "p99", "p99.9", "max")},
-                "first image (ms)": run["first_image_ns"] / 1e6, "outliers, mild": outliers["low_mild"] + outliers["high_mild"],
-                "severe": outliers["low_severe"] + outliers["high_severe"],
-                "context switches": run["involuntary_switches"],
-                "others (%)": 100 * share if (share := run.get("background_load")) is not None else np.nan,  # not in older records
-            })
-    return pd.DataFrame(rows)
+def run_table(record: Mapping) -> pd.DataFrame:
+    """A row for each engine and run: mean, quantiles and maximum (µs), and what else was measured during the run."""
+    return pd.DataFrame({
+        "engine": latency.name(row), "run": number, "contended": "yes" if run["contended"] else "",
+        **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("mean", "p50", "p90", "p99", "p99.9", "max")},
+        "first image (ms)": run["first_image_ns"] / 1e6, "context switches": run["involuntary_switches"],
+        "background load (%)": 100 * run["background_load"],
+    } for row in record["measurements"]["engines"] for number, run in enumerate(row.get("runs", []), start=1))
 
 
-def sentence(record: dict) -> str:
-    """Which engine is the fastest, and by how much: one sentence from the record."""
-    rows = latency.compared(record)
+def sentence(record: Mapping) -> str:
+    """Which engine is the fastest, and by how much."""
+    rows = latency.compared_engines(record)
+    runs = [run for row in rows for run in row["runs"]]
     fastest = min(rows, key=lambda row: latency.quantile(row, "p50")[0])
-    words = f"One image takes {with_interval(latency.quantile(fastest, 'p50'))} µs with {latency.name(fastest)}"
-    if ratio := latency.ratio(fastest, rows):
-        words += f", {with_interval(ratio, 2)} times what it takes with {latency.BASE}"
-    runs = f"{len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images"
-    contended = sum(run.get("contended", False) for row in rows for run in row["runs"])
-    return (f"{words} (medians). In the table each run's quantile is averaged over {runs}; the median and the ratio have their "
-            "95% intervals. The figures pool the images of these runs. Other programs contended "
-            f"{contended or 'none'} of the runs.")
+    median, ratio = latency.quantile(fastest, "p50")[0], latency.ratio(fastest, rows)
+    faster = f", {times_faster(ratio[0])} than {latency.BASE}" if ratio else ""
+    return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. The table's quantiles are "
+            f"means over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images; figures pool the runs. "
+            f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs were contended.")
 
 
-def checks(record: dict) -> list[str]:
+def checks(record: Mapping) -> list[str]:
     """What the measurement's checks of itself found, a sentence each."""
     measured, sentences = record["measurements"], []
     rows = [row for row in measured["engines"] if "runs" in row]
     for row in rows:
-        if row.get("variant") and (ratio := latency.ratio(row, rows)):
-            times = with_interval(ratio, 3)
-            sentences.append(f"{latency.BASE} {latency.VARIANTS[row['variant']]} takes {times} times {latency.BASE}'s latency.")
-    loadgen = measured["loadgen"]
+        if row["variant"] and (ratio := latency.ratio(row, rows)):
+            sentences.append(f"In the {latency.VARIANTS[row['variant']]}, {latency.BASE}'s median latency is "
+                             f"{with_interval(ratio, 3)} times that of its ordinary runs.")
+    loadgen, clock = measured["loadgen"], measured["clock"]
     if "reason" in loadgen:
         sentences.append(f"MLPerf's LoadGen did not run: {loadgen['reason']}")
     else:
         ours, theirs = (np.median(loadgen[name]) / 1e3 for name in ("ours_ns", "loadgen_ns"))
-        times = with_interval(latency.loadgen_ratio(loadgen), 3)
-        own = latency.loadgen_overhead(loadgen)
-        sentences.append(f"With {loadgen['engine']}, MLPerf's LoadGen sees a p90 of {theirs:,.0f} µs, our timer "
-                         f"{ours:,.0f} µs; ours is {times} times LoadGen's, the median of {len(loadgen['ours_ns'])} rounds of "
-                         f"{loadgen['images']} images each, in turns."
-                         + (f" LoadGen's own calls take {own / 1e3:,.0f} µs of an image's time." if own else ""))
-    clock = measured["clock"]
-    sentences.append(f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
-                     f"{clock['step_ns']:,} ns.")
-    return sentences
+        sentences.append(
+            f"MLPerf's LoadGen measures a p90 of {theirs:,.0f} µs for {loadgen['engine']}, our timer {ours:,.0f} µs; ours is "
+            f"{with_interval(latency.loadgen_ratio(loadgen), 3)} times LoadGen's, the median of {len(loadgen['ours_ns'])} "
+            f"interleaved rounds of {loadgen['images']} images each. LoadGen's own calls add "
+            f"{latency.loadgen_overhead(loadgen) / 1e3:,.0f} µs per image.")
+    return [*sentences, f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
+                        f"{clock['step_ns']:,} ns."]
 
 
-def raw_times(times_us: np.ndarray) -> Picture:
-    """The latency (µs) of one image after another, a dot each."""
-    median = float(np.median(times_us))
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 2.8))
-        axis.plot(times_us, ".", markersize=4)
-        axis.axhline(median, color="black", linewidth=1)
-        axis.set(xlabel="number of the image", ylabel="latency (µs)")
-        return picture(figure, "raw_times", f"Half of {len(times_us)} images take less than {median:,.0f} µs",
-                       "Latency of every image, in the order measured; the line is the median.",
-                       f"{len(times_us)} latencies between {times_us.min():,.0f} and {times_us.max():,.0f} µs.")
-
-
-def histogram(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """A histogram for each engine, all runs together, one above the other on one logarithmic axis, the fastest on top."""
-    series = _uncontended(record, series)
-    engines, medians = _by_median(record, series)
-    fastest, times = next(iter(engines)), {name: series[name].ravel() / 1e3 for name in engines}
-    low, high = min(time.min() for time in times.values()), 1.05 * max(np.quantile(time, 0.998) for time in times.values())
-    title = f"Half of the images take less than {medians[fastest]:,.0f} µs with {engines[fastest]}"
+def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
+    """A histogram for each engine, all runs pooled, one above the other on one logarithmic axis, the fastest on top."""
+    times = _pooled(record, series)
+    medians = {engine: np.median(values) for engine, values in times.items()}
+    fastest = next(iter(times))
+    low, high = min(map(np.min, times.values())), 1.05 * max(np.quantile(values, 0.998) for values in times.values())
     with plt.rc_context({**STYLE, "axes.spines.left": False}):
-        figure, axes = plt.subplots(len(engines), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(engines)))
-        for axis, (name, engine) in zip(axes[:, 0], engines.items()):
-            axis.stairs(*np.histogram(times[name], np.geomspace(low, high, 200)), fill=True, color=engine_color(engine))
-            beyond = int((times[name] > high).sum())
-            axis.text(1.01, 0.3, f"p50 {medians[name]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
+        figure, axes = plt.subplots(len(times), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(times)))
+        for axis, (engine, values) in zip(axes[:, 0], times.items()):
+            axis.stairs(*np.histogram(values, np.geomspace(low, high, 200)), fill=True, color=engine_color(engine))
+            beyond = int((values > high).sum())
+            axis.text(1.01, 0.3, f"p50 {medians[engine]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
                       transform=axis.transAxes)
             axis.set(xscale="log", xlim=(low, high), yticks=[])
             axis.set_ylabel(engine, rotation=0, ha="right", va="center")
-        plain_log_ticks(axes[-1][0], low, high)
-        axes[-1][0].set_xlabel("latency of one image (µs, logarithmic)")
-        return picture(figure, "latency_histogram", title,
-                       "Every image of every run; each engine's histogram has its own height. "
-                       "Beyond: images too slow for the axis.",
-                       "Histograms of latency; median " + listed(f"{engines[n]} {m:,.0f} µs" for n, m in medians.items()),
-                       _quantiles(times, engines))
+        plain_log_ticks(axes[-1][0].xaxis)
+        axes[-1][0].set_xlabel("per-image latency (µs, logarithmic)")
+        return picture(figure, "latency_histogram", f"{fastest} has the lowest median latency, {medians[fastest]:,.0f} µs",
+                       "All images of all runs; each engine's histogram has its own height. Beyond: images slower than the "
+                       "axis shows.", _quantiles(times))
 
 
-def ecdf(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """The share of images that take longer than a time, a line for each engine, both axes logarithmic: the tail at length."""
-    series = _uncontended(record, series)
-    engines, _ = _by_median(record, series)
-    p99 = {name: float(np.quantile(series[name], 0.99)) / 1e3 for name in engines}
+def ecdf(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
+    """The share of images slower than a latency, a line for each engine, both axes logarithmic."""
+    times = _pooled(record, series)
+    p99 = {engine: np.quantile(values, 0.99) for engine, values in times.items()}
     slowest = max(p99, key=p99.get)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots()
-        for name, engine in engines.items():
-            ordered = np.sort(series[name], axis=None) / 1e3
-            beyond = 100 * (1 - np.arange(len(ordered)) / len(ordered))
-            shown = np.unique(np.geomspace(1, len(ordered), 400, dtype=int))  # closest together where few are left
-            axis.plot(ordered[-shown], beyond[-shown], "--" if engine.endswith("cudagraph") else "-",
+        for engine, values in times.items():
+            ordered = np.sort(values)
+            slower = 100 * (1 - np.arange(len(ordered)) / len(ordered))
+            shown = np.unique(np.geomspace(1, len(ordered), 400, dtype=int))  # most points in the tail, where images are few
+            axis.plot(ordered[-shown], slower[-shown], "--" if engine.endswith("cudagraph") else "-",
                       color=engine_color(engine), linewidth=1.4, label=engine)
-        axis.set(xscale="log", yscale="log", xlabel="latency of one image (µs, logarithmic)",
-                 ylabel="images that take longer (%)")
-        plain_log_ticks(axis, *_range_us(series, engines))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set(xscale="log", yscale="log", xlabel="per-image latency (µs, logarithmic)", ylabel="slower images (%)")
+        plain_log_ticks(axis.xaxis)
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         figure.legend(loc="outside right center", frameon=False)
-        title = f"One image in a hundred takes longer than {p99[slowest]:,.0f} µs with {engines[slowest]}"
-        return picture(figure, "latency_ecdf", title,
-                       "Share of images slower than a time (one minus the ECDF), all runs together.",
-                       "99% quantile: " + listed(f"{engines[name]} {value:,.0f} µs" for name, value in p99.items()),
-                       _quantiles({name: series[name].ravel() / 1e3 for name in engines}, engines), [axis])
+        return picture(figure, "latency_ecdf", f"{slowest} has the highest p99 latency, {p99[slowest]:,.0f} µs",
+                       "Share of the images slower than a latency (1 − ECDF), all runs pooled.", _quantiles(times))
 
 
-def over_time(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """Latency against the number of the image, a panel for each engine, all runs on top of each other."""
-    uncontended = _uncontended(record, series)
-    engines, _ = _by_median(record, uncontended)
-    halves = {name: np.median(ns[:, ns.shape[1] // 2 :]) / np.median(ns[:, : ns.shape[1] // 2]) - 1
-              for name, ns in uncontended.items()}
-    most = max(halves, key=lambda name: abs(halves[name]))
-    lines = -(-len(engines) // 2)
+def run_means(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
+    """The mean of every run relative to its engine's mean (%), with a band as wide as the spread of the original's ten runs."""
+    rows = {latency.name(row): row for row in latency.compared_engines(record)}
+    rows = {engine: rows[engine] for engine in _pooled(record, series)}
+    means = {engine: _means(latency.judged_runs(row)) for engine, row in rows.items()}
+    spreads = {engine: 100 * latency.spread(row, "mean") for engine, row in rows.items()}
+    best, edge = min(spreads, key=spreads.get), 1.2 * max(*spreads.values(), 0.2)  # %, to either side
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(lines, 2, squeeze=False, sharex=True, sharey=True, figsize=(8, 0.8 + 1.7 * lines))
-        for axis in axes.flat[len(engines):]:
-            axis.axis("off")
-        for axis, (name, engine) in zip(axes.flat, engines.items()):
-            for times, color in ((series[name], "0.8"), (uncontended[name], engine_color(engine))):  # on top: those that count
-                for ns in times:
-                    axis.plot(ns / 1e3, ",", color=color, rasterized=True)
-            axis.set(yscale="log")
-            axis.set_title(engine)
-            plain_log_ticks(axis, *_range_us(series, engines), "y")
-        figure.supxlabel("number of the image", fontsize=11)
-        figure.supylabel("latency (µs, logarithmic)", fontsize=11)
-        title = f"Within its runs, from first to second half, {engines[most]}'s median changes by {halves[most]:+.1%}"
-        return picture(figure, "latency_over_time", title,
-                       "Latency of every image in the order measured, all runs together; in gray runs that others contended.",
-                       "Change of the median from the first to the second half of the runs: "
-                       + listed(f"{engines[name]} {value:+.1%}" for name, value in halves.items()),
-                       pd.DataFrame({"engine": engines[name], "change of the median (%)": 100 * value}
-                                    for name, value in halves.items()))
-
-
-def run_means(record: dict, series: Mapping[str, np.ndarray]) -> Picture:
-    """The mean of every run against its engine's mean (%), beside a band as wide as the original's ten runs were apart."""
-    engines, _ = _by_median(record, _uncontended(record, series))
-    rows = {row["series"]: row for row in latency.compared(record)}
-    means = {name: np.array([run["mean_ns"] / 1e3 for run in latency.judged_runs(rows[name])]) for name in engines}
-    apart = {name: float(np.ptp(values)) for name, values in means.items()}
-    shares = {name: latency.spread(rows[name], "mean") for name in engines}
-    closest, widest = min(shares, key=shares.get), 120 * max(*shares.values(), 0.002)  # %, of the axis to either side
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(engines)))
+        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(rows)))
         axis.axvspan(-0.12, 0.12, color="0.85", linewidth=0)
-        for number, (name, values) in enumerate(means.items()):
-            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engines[name]),
-                      alpha=0.7)
-            contended = np.array([run["mean_ns"] / 1e3 for run in rows[name]["runs"] if run.get("contended")])
-            apart_from_mean = np.clip(100 * (contended / values.mean() - 1), -widest, widest)
-            axis.plot(apart_from_mean, [number] * len(contended), "x", color="0.6")
-        axis.set(yticks=range(len(engines)), yticklabels=engines.values(), ylim=(len(engines) - 0.5, -0.5),
-                 xlabel="mean of a run against the engine's mean (%)")
-        title = f"At best, with {engines[closest]}, runs are {shares[closest]:.1%} apart"
-        return picture(figure, "run_means", title,
-                       "Mean of each run; contended ones, which do not count, are gray crosses, at the edge where beyond. The "
-                       "band is 0.24% wide, as wide as the original's spread.",
-                       "Difference between the slowest and the fastest run: "
-                       + listed(f"{engines[name]} {apart[name]:,.0f} µs ({shares[name]:.1%})" for name in engines),
-                       pd.DataFrame({"engine": engines[name], "apart (µs)": apart[name], "apart (%)": 100 * shares[name],
-                                     **{f"run {number} (µs)": value for number, value in enumerate(means[name], start=1)}}
-                                    for name in engines))
+        for number, (engine, values) in enumerate(means.items()):
+            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engine), alpha=0.7)
+            contended = _means([run for run in rows[engine]["runs"] if run["contended"]])
+            axis.plot(np.clip(100 * (contended / values.mean() - 1), -edge, edge), [number] * len(contended), "x", color="0.6")
+        axis.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5),
+                 xlabel="mean of a run relative to the engine's mean (%)")
+        return picture(figure, "run_means", f"The runs of {best} have the smallest spread, {spreads[best]:.1f}% of their mean",
+                       "Dots: means of the runs that count. Gray crosses: contended runs, at the edge where beyond the axis. "
+                       "Band: 0.24% wide, the spread of the original's ten runs.",
+                       pd.DataFrame({"engine": engine, "spread (µs)": np.ptp(values), "spread (%)": spreads[engine],
+                                     **{f"run {number} (µs)": value for number, value in enumerate(values, start=1)}}
+                                    for engine, values in means.items()))
 
 
-def _by_median(record: dict, series: Mapping[str, np.ndarray]) -> tuple[dict[str, str], dict[str, float]]:
-    """Series name to display name, and to median (µs), of each engine that ran, the fastest first."""
-    names = {row["series"]: latency.name(row) for row in latency.compared(record)}
-    medians = {name: float(np.median(series[name])) / 1e3 for name in names}
-    order = sorted(names, key=medians.get)
-    return {name: names[name] for name in order}, {name: medians[name] for name in order}
+def _means(runs: list[dict]) -> np.ndarray:
+    """The mean of each run (µs)."""
+    return np.array([run["mean_ns"] / 1e3 for run in runs])
 
 
-def _uncontended(record: dict, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The series of the engines compared, without the runs that others contended and that do not count."""
-    judged = {row["series"]: [id(run) for run in latency.judged_runs(row)] for row in latency.compared(record)}
-    return {row["series"]: series[row["series"]][[id(run) in judged[row["series"]] for run in row["runs"]]]
-            for row in latency.compared(record)}
+def _pooled(record: Mapping, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The latencies (µs) of the images of the runs that count, by engine, the lowest median first."""
+    pooled = {}
+    for row in latency.compared_engines(record):
+        judged = [id(run) for run in latency.judged_runs(row)]
+        kept = [number for number, run in enumerate(row["runs"]) if id(run) in judged]
+        pooled[latency.name(row)] = series[row["series"]][kept].ravel() / 1e3
+    return dict(sorted(pooled.items(), key=lambda item: np.median(item[1])))
 
 
-def _quantiles(times: Mapping[str, np.ndarray], names: Mapping[str, str]) -> pd.DataFrame:
-    """How the latencies (µs) of each series are spread, by `names`."""
-    shares = {"fastest (µs)": 0, "p25 (µs)": 0.25, "p50 (µs)": 0.5, "p75 (µs)": 0.75, "p90 (µs)": 0.9, "p99 (µs)": 0.99,
-              "p99.9 (µs)": 0.999, "slowest (µs)": 1}
-    rows = []
-    for name, values in times.items():
-        quantiles = np.quantile(values, list(shares.values()))
-        rows.append({"engine": names[name], "images": len(values), **dict(zip(shares, quantiles))})
-    return pd.DataFrame(rows)
-
-
-def _range_us(series: Mapping[str, np.ndarray], names: Iterable[str]) -> tuple[float, float]:
-    times = np.concatenate([series[name].ravel() for name in names]) / 1e3
-    return float(times.min()), float(times.max())
+def _quantiles(times: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Quantiles of the latencies (µs) of each engine, 0 the lowest and 1 the highest."""
+    series = pd.DataFrame({engine: pd.Series(values) for engine, values in times.items()})
+    quantiles = series.quantile([0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1]).T
+    return quantiles.add_prefix("quantile ").add_suffix(" (µs)").reset_index(names="engine")

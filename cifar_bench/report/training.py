@@ -1,4 +1,4 @@
-"""Figures and tables of trainings, and of what a network gets wrong."""
+"""Figures, tables and sentences of training runs, and of what a network misclassifies."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,13 +14,13 @@ from cifar_bench import records
 from cifar_bench.analysis import statistics
 from cifar_bench.analysis.admissible import TEST_IMAGES
 from cifar_bench.analysis.evidence import Evidence
-from cifar_bench.analysis.rules import TRAINING_IMAGES
 from cifar_bench.analysis.verdicts import load_claim
-from cifar_bench.report.style import STYLE, Picture, label_ends, listed, picture, with_interval
+from cifar_bench.report.style import STYLE, Picture, picture
+from cifar_bench.report.words import listed, times_faster, with_interval
 from cifar_lib import InputError
 
 
-def photos(rows: dict, names: Sequence[str]) -> Picture:
+def example_images(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> Picture:
     """Rows of images (uint8 N×3×32×32), one above the other, with a class name over each column."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(len(rows), len(names), figsize=(8, 1.1 * len(rows) + 0.3), squeeze=False)
@@ -30,133 +30,102 @@ def photos(rows: dict, names: Sequence[str]) -> Picture:
                 axis.axis("off")
         for axis, name in zip(axes[0], names):
             axis.set_title(name, fontsize=8, loc="center")
-        return picture(figure, "photos", f"{len(names)} photos that the network learns from",
-                       "From top to bottom: " + ", ".join(rows) + ".",
-                       f"{len(rows)} rows of {len(names)} photos: {', '.join(names)}; rows are {', '.join(rows)}.")
+        return picture(figure, "example_images", f"{len(names)} training images", f"From top to bottom: {', '.join(rows)}.")
 
 
-def schedule(shares: Sequence[float], epochs: int) -> Picture:
-    """The learning rate of every step of a training, as a share of the highest."""
-    epoch = np.arange(1, len(shares) + 1) * epochs / len(shares)
-    finding = f"highest after {epoch[int(np.argmax(shares))]:.1f} epochs and ends at {shares[-1]:.1%} of that"
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 2.6))
-        axis.plot(epoch, shares)
-        axis.set(xlabel="epoch", ylabel="share of the highest", ylim=(0, 1.05), xlim=(0, epochs))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return picture(figure, "schedule", f"The learning rate is {finding}", "Learning rate of every step.",
-                       f"In a training of {epochs} epochs the learning rate is {finding}.",
-                       pd.DataFrame({"after epoch": range(1, epochs + 1), "share of the highest":
-                                     [shares[len(shares) * number // epochs - 1] for number in range(1, epochs + 1)]}))
+def curves(training_runs: Sequence[Mapping], name: str = "training_curves") -> Picture:
+    """Training loss and accuracy after every epoch, a line for each record.
 
-
-def curves(trainings: Sequence[Mapping], name: str = "training_curves") -> Picture:
-    """Loss on the training images and accuracy on the others after every epoch, a line for each record.
-
-    A training still under way is a record whose epochs are fewer than its parameters ask for.
+    A training run under way is a record with fewer epochs than its parameters ask for.
     """
-    last = [record["measurements"]["epochs"][-1]["accuracy"] for record in trainings]
-    many = len(trainings) > 1
-    outcome = f"{min(last):.2f}–{max(last):.2f}%" if many else f"{last[0]:.2f}%"
-    done = max(len(record["measurements"]["epochs"]) for record in trainings)
-    epochs = max(record["parameters"]["epochs"] for record in trainings)
-    scored_on = listed(sorted({record["measurements"].get("scored_on", "test images") for record in trainings}))
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2)
-        for record in trainings:
-            rows = record["measurements"]["epochs"]
-            number, style = [row["epoch"] for row in rows], ".-" if epochs <= 40 else "-"
-            left.plot(number, [row["loss"] for row in rows], style)
-            right.plot(number, [row["accuracy"] for row in rows], style, label=f"seed {record['parameters']['seed']}")
-        left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
-        right.set(xlabel="epoch", ylabel=f"accuracy on {scored_on} (%)")
-        for axis in (left, right):
-            axis.set_xlim(0.5, epochs + 0.5)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if many:
-            label_ends(right)
-        return picture(figure, name, f"Right on {outcome} of the {scored_on} after epoch {done}",
-                       "Loss and accuracy after every epoch; the last epoch is the result.",
-                       f"Accuracy on {scored_on} after epoch {done} of {epochs}: {outcome}.", pd.DataFrame(
-                           {"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
+    measured = [record["measurements"] for record in training_runs]
+    last = sorted(run["epochs"][-1]["accuracy"] for run in measured)
+    outcome = f"{last[0]:.2f}–{last[-1]:.2f}%" if len(last) > 1 else f"{last[0]:.2f}%"
+    done = max(len(run["epochs"]) for run in measured)
+    epochs = max(record["parameters"]["epochs"] for record in training_runs)
+    scored_on = listed(sorted({run["scored_on"] for run in measured}))
+    numbers = pd.DataFrame({"seed": str(record["parameters"]["seed"]), "epoch": row["epoch"], "training loss": row["loss"],
                             "accuracy (%)": row["accuracy"]}
-                           for record in trainings for row in record["measurements"]["epochs"]), [left, right])
+                           for record in training_runs for row in record["measurements"]["epochs"])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2)
+        for axis, column in zip(axes, ("training loss", "accuracy (%)")):
+            for seed, rows in numbers.groupby("seed"):
+                axis.plot(rows["epoch"], rows[column], ".-" if epochs <= 40 else "-", label=f"seed {seed}")
+            axis.set(xlabel="epoch", ylabel=column, xlim=(0.5, epochs + 0.5))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0].set_ylim(0, None)
+        if len(last) > 1:
+            axes[1].legend(loc="lower right", frameon=False)
+        return picture(figure, name, f"Accuracy of {outcome} on the {scored_on} after epoch {done} of {epochs}",
+                       "Loss and accuracy after every epoch; the last epoch is the result.", numbers)
 
 
-def table(trainings: Sequence[Mapping], when: Sequence[str]) -> pd.DataFrame:
-    """A row for each record: what was trained, for how long, the accuracy (%) with its 95% interval, and `when` that was."""
+def table(training_runs: Sequence[Evidence]) -> pd.DataFrame:
+    """A row for each training run: how it was made, its cost, and its accuracy (%) with the 95% interval."""
     rows = []
-    for record, evidence in zip(trainings, when):
-        measured, parameters = record["measurements"], record["parameters"]
+    for item in training_runs:
+        measured, parameters = item.measured, item.record["parameters"]
         low, high = accuracy_interval(measured)
-        without = parameters.get("without") or []  # as the next two, not in records of before there were such
-        trained = [parameters["recipe"] + (f" without {', '.join(without)}" if without else ""),
-                   *([f"widths {', '.join(map(str, widths))}"] if (widths := parameters.get("widths")) else []),
-                   *(f"taught by {teacher}" for teacher in parameters.get("teachers") or []),
-                   *(["in bfloat16"] if measured.get("bfloat16") else [])]
+        without, widths, teachers = (", ".join(map(str, parameters[name])) for name in ("without", "widths", "teachers"))
+        recipe = [parameters["recipe"] + (f" without {without}" if without else ""), f"widths {widths}" if widths else "",
+                  f"distilled from {teachers}" if teachers else "", "in bfloat16" if measured["bfloat16"] else ""]
         rows.append({
-            "recipe": "; ".join(trained),
-            "seed": str(parameters["seed"]),
-            "epochs": len(measured["epochs"]),
-            "images": measured["train_images"],
-            "PFLOP": measured["pflop"],
-            "images/s": measured["images_per_second"],
+            "recipe": "; ".join(filter(None, recipe)), "seed": str(parameters["seed"]), "epochs": len(measured["epochs"]),
+            "images": measured["train_images"], "PFLOP": measured["pflop"], "images/s": measured["images_per_second"],
             "minutes": sum(row["train_seconds"] for row in measured["epochs"]) / 60,
             "accuracy (%)": f"{measured['accuracy']:.2f} ({low:.2f} to {high:.2f})",
-            "scored on": f"{measured['test_images']:,} {measured.get('scored_on', 'test images')}",
-            "hardware": record["environment"]["hardware"],
-            "evidence": f"{evidence}, {record['made'][:10]}",
+            "scored on": f"{measured['test_images']:,} {measured['scored_on']}",
+            "hardware": item.record["environment"]["hardware"], "evidence": f"{item.when}, {item.record['made'][:10]}",
         })
     return pd.DataFrame(rows)
 
 
 def sentence(full: Sequence[Evidence], own: Sequence[Evidence]) -> str:
-    """How accurate the network becomes: in the trainings in full, and in this run's own, which may be shorter."""
+    """The accuracy of the full-length training runs, and of this run's own training runs, which may be shorter."""
     words = []
     if full:
-        seeds = listed(f"{item.measured['accuracy']:.2f}% (seed {item.record['parameters']['seed']}, {item.when})"
-                       for item in full)
+        reached = listed(f"{item.measured['accuracy']:.2f}% (seed {item.record['parameters']['seed']}, {item.when})"
+                         for item in full)
         epochs = listed(sorted({str(item.record["parameters"]["epochs"]) for item in full}))
-        words.append(f"Trained in full, for {epochs} epochs, it is right on {seeds} of the test images.")
+        words.append(f"Full-length training runs of {epochs} epochs reach an accuracy of {reached} on the test images.")
     for item in own:
         if item not in full:
-            scale = f"{item.measured['train_images']:,} images, epochs: {len(item.measured['epochs'])}"
-            words.append(f"This run's own training ({scale}) ends at {item.measured['accuracy']:.2f}%.")
+            words.append(f"This run's own training run ({item.measured['train_images']:,} images, epochs: "
+                         f"{len(item.measured['epochs'])}) reaches {item.measured['accuracy']:.2f}%.")
     return " ".join(words)
 
 
-def seeds(trainings: Sequence[Mapping]) -> Picture:
-    """The accuracy of each seed with the 95% interval of that one model (%).
+def seeds(training_runs: Sequence[Mapping]) -> Picture:
+    """The accuracy of each seed (%) with the 95% interval of that one model.
 
-    Where all were scored on the test images of CIFAR-10, the band of the original's runs is drawn behind them.
+    The band of the original's runs is drawn behind them where all were scored on the test images of CIFAR-10.
     """
-    ordered = sorted(trainings, key=lambda record: record["parameters"]["seed"])
+    ordered = sorted(training_runs, key=lambda record: record["parameters"]["seed"])
+    names = [f"seed {record['parameters']['seed']}" for record in ordered]
     accuracies = [record["measurements"]["accuracy"] for record in ordered]
     intervals = [accuracy_interval(record["measurements"]) for record in ordered]
     half = max(high - low for low, high in intervals) / 2
-    apart = f"{len(ordered)} seeds end {max(accuracies) - min(accuracies):.2f} points apart" if len(ordered) > 1 else (
-        f"One seed ends at {accuracies[0]:.2f}%")
+    found = f"{len(ordered)} seeds have a spread of {np.ptp(accuracies):.2f} points" if len(ordered) > 1 else (
+        f"One seed reaches an accuracy of {accuracies[0]:.2f}%")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
         if all(on_the_test_images(record) for record in ordered):
             low, high = load_claim("accuracy-five-runs")["range"]
             axis.axvspan(low, high, color="0.88", linewidth=0)
             axis.text((low + high) / 2, -0.7, "the original's five runs", ha="center", va="center", fontsize=9)
-        errors = np.abs(np.transpose(intervals) - accuracies)
-        axis.errorbar(accuracies, range(len(ordered)), xerr=errors, fmt="o", capsize=3)
-        axis.set(yticks=range(len(ordered)), yticklabels=[f"seed {record['parameters']['seed']}" for record in ordered],
-                 ylim=(len(ordered) - 0.5, -1), xlabel="accuracy after the last epoch (%)")
+        axis.errorbar(accuracies, range(len(ordered)), xerr=np.abs(np.transpose(intervals) - accuracies), fmt="o", capsize=3)
+        axis.set(yticks=range(len(ordered)), yticklabels=names, ylim=(len(ordered) - 0.5, -1),
+                 xlabel="accuracy after the last epoch (%)")
         return picture(
-            figure, "seeds", f"{apart}; each is known to ±{half:.2f}",
-            "Bars: where one model might lie on other photos (binomial, 95%); from dot to dot: the seeds.",
-            "Accuracy of each seed: " + listed(f"{record['parameters']['seed']} {accuracy:.2f}%"
-                                                for record, accuracy in zip(ordered, accuracies)),
-            pd.DataFrame({"seed": str(record["parameters"]["seed"]), "accuracy (%)": with_interval((accuracy, interval), 2)}
-                         for record, accuracy, interval in zip(ordered, accuracies, intervals)))
+            figure, "seeds", f"{found}; the sampling error of each is ±{half:.2f} points",
+            "Dots: seed variance. Bars: sampling error, the 95% interval of one model on other test images (binomial).",
+            pd.DataFrame({"seed": name, "accuracy (%)": with_interval(estimate, 2)}
+                         for name, *estimate in zip(names, accuracies, intervals)))
 
 
 def siblings(folder: Path, record: Mapping) -> list[dict]:
-    """The records of the trainings in `folder` with the parameters and data of `record`, but for the seed."""
+    """The records of the training runs in `folder` that differ from `record` in nothing but the seed, itself included."""
     same = []
     for path in sorted(folder.glob("seed*/record.json")):
         with suppress(InputError):  # of another version, perhaps
@@ -168,12 +137,13 @@ def siblings(folder: Path, record: Mapping) -> list[dict]:
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
-    """How often each class (rows) is taken for each other (columns), in images."""
+    """How many images of each class (rows) are predicted as each class (columns)."""
     mistakes = matrix * (1 - np.eye(len(names), dtype=int))
-    true, taken = np.unravel_index(int(mistakes.argmax()), matrix.shape)
-    finding = f"{names[true]} is taken for {names[taken]} most often: {mistakes[true, taken]} of {matrix[true].sum():,}"
-    if not mistakes.any():
-        finding = "no image is taken for one of another class"
+    true, predicted = np.unravel_index(int(mistakes.argmax()), matrix.shape)
+    finding = "No image is misclassified"
+    if mistakes.any():
+        finding = (f"{names[true].capitalize()} is predicted as {names[predicted]} most often: {mistakes[true, predicted]} of "
+                   f"{matrix[true].sum():,}")
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(8, 6.4))
         edges = np.arange(len(names) + 1) - 0.5
@@ -183,84 +153,41 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
             axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
                       color="0.55" if row == column or not matrix[row, column] else "black")
         axis.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
-                 xlabel="taken for", ylabel="true class")
+                 xlabel="predicted class", ylabel="true class")
         axis.tick_params(axis="x", rotation=40)
-        return picture(figure, "confusion", finding[0].upper() + finding[1:],
-                       "Confusion matrix: every image, by its true class and the one it was taken for.",
-                       f"Confusion matrix of {len(names)} classes. {finding}.",
-                       pd.DataFrame({"true class": names, **{f"as {name}": matrix[:, number].tolist()
-                                                             for number, name in enumerate(names)}}))
-
-
-def class_accuracy(matrix: np.ndarray, names: Sequence[str]) -> Picture:
-    """The accuracy in each class, worst first, from a confusion matrix (rows: true class)."""
-    hits, totals = matrix.diagonal(), matrix.sum(1)
-    known = [number for number in range(len(names)) if totals[number]]
-    order = sorted(known, key=lambda number: hits[number] / totals[number])
-    shares = [100 * hits[number] / totals[number] for number in order]
-    errors = np.abs(np.transpose([statistics.share_interval(hits[number], totals[number]) for number in order]) - shares)
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 3.6))
-        axis.errorbar(shares, range(len(order)), xerr=errors, fmt="o", capsize=3)
-        axis.set(yticks=range(len(order)), yticklabels=[names[number] for number in order], ylim=(len(order) - 0.5, -0.5),
-                 xlabel="right (%)")
-        finding = f"{names[order[0]].capitalize()} has the lowest accuracy here, {shares[0]:.1f}%"
-        return picture(figure, "class_accuracy", finding, "Accuracy in each class, with its 95% interval (binomial).",
-                       "Accuracy: " + listed(f"{names[number]} {share:.1f}%" for number, share in zip(order, shares)),
-                       pd.DataFrame({"class": names[number], "right": int(hits[number]), "of": int(totals[number]),
-                                     "accuracy (%)": share} for number, share in zip(order, shares)))
+        return picture(figure, "confusion", finding, "Confusion matrix: the images by true and predicted class.",
+                       pd.DataFrame(matrix, pd.Index(names, name="true class"), [f"as {name}" for name in names]).reset_index())
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, names: Sequence[str], count: int = 20) -> Picture:
-    """The photos (uint8 N×3×32×32) that the network takes for another class and is surest about, surest first."""
-    confidence, taken = softmax(logits, axis=1).max(1), logits.argmax(1)
-    wrong = np.flatnonzero(taken != labels)
-    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:count]]
+    """The misclassified images (uint8 N×3×32×32) with the highest confidence (softmax), highest first."""
+    confidence, predicted = softmax(logits, axis=1).max(1), logits.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:count]].tolist()
     lines = max(1, -(-len(chosen) // 5))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(lines, 5, figsize=(8, 2.1 * lines + 0.4), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
-        for axis, number in zip(axes.flat, chosen.tolist()):
+        for axis, number in zip(axes.flat, chosen):
             axis.imshow(images[number].transpose(1, 2, 0))
-            axis.set_title(f"{names[taken[number]]} {confidence[number]:.0%}\nis {names[labels[number]]}", loc="center")
-        return picture(figure, "mistakes", f"{len(wrong):,} of {len(labels):,} are wrong; these are the surest",
-                       "The surest mistakes: what the network says and how sure it is, then what is true.",
-                       "Photos taken for another class: " + ", ".join(
-                           f"{names[labels[number]]} for {names[taken[number]]}" for number in chosen.tolist()) + ".",
+            axis.set_title(f"{names[predicted[number]]} {confidence[number]:.0%}\nis {names[labels[number]]}", loc="center")
+        return picture(figure, "mistakes", f"{len(wrong):,} of {len(labels):,} images are misclassified",
+                       "The mistakes of highest confidence: predicted class and confidence, then the true class.",
                        pd.DataFrame({"image": number, "true class": names[labels[number]],
-                                     "taken for": names[taken[number]], "confidence (%)": 100 * float(confidence[number])}
-                                    for number in chosen.tolist()))
-
-
-def protocol_sentence(trainings: Sequence[Mapping], hardware: str) -> str:
-    """How long the original's protocol would take on `hardware`, from the largest of the trainings made there."""
-    claim = load_claim("accuracy-five-runs")
-    runs, (protocol, *_) = claim["runs"], claim["protocols"]
-    epochs = protocol["epochs"]
-    made_here = [record["measurements"] for record in trainings if record["environment"]["hardware"] == hardware
-                 and record["parameters"]["width"] == protocol["width"]
-                 and not (record["parameters"].get("widths") or record["parameters"].get("teachers"))]
-    if not made_here:
-        return ""
-    measured = max(made_here, key=lambda measured: measured["pflop"])
-    made = measured["train_images"] * len(measured["epochs"])  # images in all, by a network of the claim's width
-    pflop = runs * measured["pflop"] * epochs * TRAINING_IMAGES / made
-    hours = pflop / measured["pflop"] * sum(row["train_seconds"] for row in measured["epochs"]) / 3600
-    trainings_in_words = f"{runs} trainings of {epochs} epochs (profile full, {pflop:.1f} PFLOP)"
-    return (f"The original's protocol, {trainings_in_words}, would take about {hours:,.{0 if hours >= 10 else 1}f} hours on "
-            f"{hardware}, extrapolated from a training of {measured['pflop']:.2g} PFLOP.")
+                                     "predicted class": names[predicted[number]],
+                                     "confidence (%)": 100 * float(confidence[number])} for number in chosen))
 
 
 def mixed_precision_sentence(record: Mapping) -> str:
-    """What training in bfloat16 changes, from pairs of training runs that differ in nothing else."""
+    """What training in float32 instead of bfloat16 changes, from pairs of training runs that differ in nothing else."""
     parameters, runs = record["parameters"], pd.DataFrame(record["measurements"]["training_runs"])
     paired = runs.pivot(index="seed", columns="mixed_precision")
     changes = paired["accuracy"]["off"] - paired["accuracy"]["on"]
     low, high = statistics.mean_interval(changes)
-    speed = (paired["images_per_second"]["off"] / paired["images_per_second"]["on"]).median()
+    slower = times_faster((paired["images_per_second"]["on"] / paired["images_per_second"]["off"]).median())
     return (f"Training in float32 instead of bfloat16 changes accuracy by {changes.mean():+.2f} points ({low:+.2f} to "
-            f"{high:+.2f}) in {len(changes)} pairs of seeds, at {speed:.0%} of the speed ({parameters['epochs']} epochs, "
+            f"{high:+.2f}) in {len(changes)} pairs of seeds, and is {slower} ({parameters['epochs']} epochs, "
             f"{parameters['train_images']:,} images, width {parameters['width']}, {parameters['held_out']:,} held-out images, "
             f"{record['environment']['hardware']}).")
 
@@ -269,7 +196,7 @@ def on_the_test_images(record: Mapping) -> bool:
     """Whether a record's accuracy is that of all official test images."""
     measured = record["measurements"]
     return (record["data"]["dataset"] == "CIFAR-10" and measured["test_images"] == TEST_IMAGES
-            and measured.get("scored_on", "test images") == "test images")
+            and measured.get("scored_on", "test images") == "test images")  # only training runs may be scored on others
 
 
 def accuracy_interval(measured: Mapping) -> statistics.Interval:

@@ -1,4 +1,4 @@
-"""The frontier, its winner and what a time is made of follow from the numbers on record."""
+"""The Pareto frontier, its fastest accurate row and the time breakdown follow from the numbers on record."""
 
 import json
 from pathlib import Path
@@ -14,14 +14,14 @@ ORIGINAL, NARROW = {"flop": 300e6, "parameters": 2_570_280}, {"flop": 100e6, "pa
 
 
 def row(us: float, accuracy: float, network: str = "", engine: str = "openvino", precision: str = "int8") -> dict:
-    """A row of three rounds, of which the machine makes each a tenth slower than the one before."""
+    """A row of three rounds, each a tenth slower than the one before."""
     runs = [{"round": number, "p50_ns": 1e3 * us * 1.1**number, "contended": False} for number in range(3)]
     return {"network": network, "engine": engine, "precision": precision, "test_accuracy": accuracy, "runs": runs}
 
 
 @pytest.fixture
 def record(made: Made) -> dict:
-    """The real record with other rows: the base, three of the original network and two of a narrow one."""
+    """The real record with other rows: the baseline, two of the original network, two of a narrow one, and one that failed."""
     real = made.record("faster")
     described = real["measurements"]["networks"][frontier.ORIGINAL]
     rates = {**row_named(real["measurements"]["rooflines"], precision="int8"), "peak_flop_per_s": 3e12, "element_bytes": 1,
@@ -34,43 +34,43 @@ def record(made: Made) -> dict:
     return real
 
 
-def test_rows_that_ran_come_fastest_first_with_their_ratio_within_rounds(record: dict) -> None:
+def test_rows_that_ran_are_sorted_by_latency_and_have_their_ratio_within_rounds(record: dict) -> None:
     rows = frontier.ran(record)
     assert [frontier.name(row) for row in rows] == [
         "narrow, openvino, int8", "narrow, onnxruntime, int8", "original, openvino, int8", "original, openvino, float32",
         "original, torchscript, float32"]
     assert rows[0]["ratio"] == pytest.approx(0.075)
-    assert rows[0]["ratio_interval"] == pytest.approx((0.075, 0.075))  # what a round slows, it slows for both
+    assert rows[0]["ratio_interval"] == pytest.approx((0.075, 0.075))  # a slow round is slow for both
     assert rows[0]["us"] == pytest.approx(150 * (1 + 1.1 + 1.21) / 3)
     assert (rows[0]["flop"], rows[2]["flop"]) == (100e6, 300e6)
 
 
-def test_without_the_base_there_are_no_ratios(record: dict) -> None:
+def test_without_the_baseline_there_are_no_ratios(record: dict) -> None:
     del record["measurements"]["rows"][0]
     assert frontier.base(record["measurements"]["rows"]) is None
     assert not any("ratio" in row for row in frontier.ran(record))
 
 
-def test_the_frontier_is_what_no_faster_one_beats_in_accuracy(record: dict) -> None:
-    kept = frontier.frontier(frontier.ran(record))
+def test_the_pareto_frontier_is_what_no_faster_row_beats_in_accuracy(record: dict) -> None:
+    kept = frontier.pareto_frontier(frontier.ran(record))
     assert [(round(row["us"]), row["test_accuracy"]) for row in kept] == [(166, 94.1), (331, 94.5), (1103, 94.6)]
 
 
 @pytest.mark.parametrize(("accuracy", "name"), [
     (93.0, "narrow, openvino, int8"), (94.1, "narrow, openvino, int8"), (94.2, "original, openvino, int8"), (95.0, None)])
-def test_the_fastest_is_that_of_those_accurate_enough(record: dict, accuracy: float, name: str | None) -> None:
-    winner = frontier.fastest_at(frontier.ran(record), accuracy)
-    assert (winner and frontier.name(winner)) == name
+def test_the_fastest_is_the_fastest_of_the_accurate_ones(record: dict, accuracy: float, name: str | None) -> None:
+    fastest = frontier.fastest_at(frontier.ran(record), accuracy)
+    assert (fastest and frontier.name(fastest)) == name
 
 
-def test_a_time_is_made_of_arithmetic_weights_read_and_the_rest(record: dict) -> None:
-    winner = frontier.ran(record)[0]
-    assert frontier.time_breakdown(winner, record) == pytest.approx(
-        {"arithmetic": 100e6 / 3e12 * 1e6, "memory": 10, "rest": winner["us"] - 100e6 / 3e12 * 1e6 - 10})
-    assert frontier.time_breakdown(frontier.ran(record)[-1], record) is None  # float32's rates were not measured
+def test_the_time_breakdown_is_arithmetic_memory_and_overhead(record: dict) -> None:
+    fastest, *_, slowest = frontier.ran(record)
+    assert frontier.time_breakdown(fastest, record) == pytest.approx(
+        {"arithmetic": 100e6 / 3e12 * 1e6, "memory": 10, "overhead": fastest["us"] - 100e6 / 3e12 * 1e6 - 10})
+    assert frontier.time_breakdown(slowest, record) is None  # float32's peak was not measured
 
 
-def test_a_network_is_described_by_its_export_and_by_the_seeds_made_as_its_training(
+def test_a_network_is_described_by_its_export_and_its_replicates(
     made: Made, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence, "ROOT", home)

@@ -1,4 +1,4 @@
-"""The records that come with the project are drawn and said in words, whatever version of the code made them."""
+"""The records that come with the project are shown whole."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,13 @@ import pytest
 from clones import REFERENCE
 
 from cifar_bench import records
-from cifar_bench.analysis import rules, verdicts
+from cifar_bench.analysis import frontier, precision, verdicts
+from cifar_bench.analysis.admissible import full_length_runs
 from cifar_bench.analysis.evidence import THIS_RUN, ByStep, gather
-from cifar_bench.analysis.latency import compared, judged_runs
-from cifar_bench.report import export, latency, page, precision, result, style, training
-from cifar_lib import data
+from cifar_bench.analysis.latency import compared_engines, judged_runs
+from cifar_bench.report import export, faster, latency, page, result, style, training
+from cifar_bench.report import precision as half_precision
+from cifar_bench.report.words import times_faster
 
 Read = tuple[dict, dict[str, np.ndarray]]  # a record and its series
 
@@ -23,88 +25,64 @@ def evidence() -> ByStep:
 
 @pytest.fixture(scope="module")
 def timed(evidence: ByStep) -> Read:
-    return with_series("latency", evidence)
-
-
-@pytest.fixture(scope="module")
-def half(evidence: ByStep) -> Read:
-    return with_series("half_precision", evidence)
-
-
-def with_series(step: str, evidence: ByStep) -> Read:
-    record, folder = evidence[step][0].record, records.step_folder(REFERENCE, step)
+    record, folder = evidence["latency"][0].record, records.step_folder(REFERENCE, "latency")
     return record, {name: records.read_series(folder, record, name) for name in record["series"]}
 
 
-@pytest.mark.parametrize("draw", [latency.histogram, latency.ecdf, latency.over_time, latency.run_means],
-                         ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", [latency.histogram, latency.ecdf, latency.run_means], ids=lambda draw: draw.__name__)
 def test_a_figure_of_latency_shows_every_engine(timed: Read, draw: Callable[..., style.Picture]) -> None:
     record, series = timed
-    picture = draw(record, series)
-    ran = {row["engine"] for row in record["measurements"]["engines"] if "runs" in row}
-    assert len(ran) == 11 and [engine for engine in ran if engine not in picture.alternative] == []
+    numbers = draw(record, series).numbers
+    assert set(numbers["engine"]) == {row["engine"] for row in record["measurements"]["engines"] if "runs" in row}
+    assert len(numbers) == 11
 
 
 def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
-    record, series = timed
-    assert len(latency.table(record)) == 13 and len(latency.run_table(record, series)) == 13 * 10
+    record, _ = timed
+    assert len(latency.table(record)) == 13 and len(latency.run_table(record)) == 13 * 10
     assert len(latency.reasons(record)) == 2  # without a GPU
     median, engine = min((np.mean([run["p50_ns"] for run in judged_runs(row)]) / 1e3, row["engine"])
-                         for row in compared(record))
-    said = latency.sentence(record)
-    assert said.startswith(f"One image takes {median:,.0f} ") and f"with {engine}" in said
-    names = [sentence.split(" takes")[0] for sentence in latency.checks(record)[:2]]
-    assert names == ["torchscript in the A/A test", "torchscript with one image over and over"]
+                         for row in compared_engines(record))
+    assert latency.sentence(record).startswith(f"{engine} is the fastest: median latency {median:,.0f} µs, ")
+    aa_test, repeated_image, loadgen, clock = latency.checks(record)
+    assert "A/A" in aa_test and "repeated-image" in repeated_image and "LoadGen" in loadgen and "ns" in clock
 
 
-@pytest.mark.parametrize("draw", [precision.half_precision, precision.accuracy_and_latency, precision.batches],
-                         ids=lambda draw: draw.__name__)
-def test_a_figure_of_half_precision_shows_every_row(half: Read, draw: Callable[..., style.Picture]) -> None:
-    record, _ = half
-    picture = draw(record)
-    names = [f"{row['engine']}, {row['precision']}" for row in record["measurements"]["precisions"] if "runs" in row]
-    assert len(names) == 9 and [name for name in names if name not in picture.alternative] == []
+def test_half_precision_has_every_row(evidence: ByStep) -> None:
+    record = evidence["half_precision"][0].record
+    ran = precision.ran(record)
+    assert len(ran) == len(half_precision.table(record)) == 9 and len(half_precision.reasons(record)) == 6
+    assert len(half_precision.accuracy_and_latency(record).numbers) == 9
+    assert len(half_precision.batches(record).numbers.columns) == 1 + 9
+    assert len(half_precision.roofline(record).numbers) == 3 * 18  # 9 layers at 2 batch sizes; none in int8
+    best = min((row for row in ran if row["precision"] == "bfloat16"), key=lambda row: row["ratio"])
+    sentence = half_precision.sentence(record)
+    assert sentence.startswith("Yes: one image at a time, bfloat16") and times_faster(best["ratio"]) in sentence
 
 
-def test_the_rest_of_half_precision_is_shown(half: Read) -> None:
-    record, series = half
-    assert "float32 the roof is" in precision.roofline(record).alternative
-    changed = record["measurements"]["changed"]
-    photos = precision.changed_predictions(changed, series["changed-images"], data.CLASSES)
-    assert f"{changed['changed']:,} of {changed['predictions']:,} predictions change" in photos.title
-    assert len(precision.table(record)) == 9 and len(precision.reasons(record)) == 6
-    assert precision.sentence(record).startswith("Yes: one image at a time, bfloat16 takes 0.35 ")
-
-
-def test_trainings_and_exports_are_shown(evidence: ByStep) -> None:
-    full = rules.full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
+def test_training_runs_and_exports_are_shown(evidence: ByStep) -> None:
+    full = full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
     in_full, own = [item.record for item in full], [item for item in evidence["train"] if item.when == THIS_RUN]
-    assert len(in_full) == 3 and len(own) == 1
-    matrix = np.array(in_full[0]["measurements"]["confusion"])
-    for picture in (training.seeds(in_full), training.curves(in_full, "full"), training.curves([own[0].record]),
-                    training.confusion(matrix, data.CLASSES), training.class_accuracy(matrix, data.CLASSES)):
-        assert picture.alternative
-    assert training.sentence(full, own).startswith("Trained in full, for 150 epochs")
-    assert len(training.table(in_full, [item.when for item in full])) == 3
+    assert len(training.table(full)) == len(training.seeds(in_full).numbers) == 3
+    assert len(training.curves(in_full, "full").numbers) == 3 * 150
+    assert training.sentence(full, own).startswith("Full-length training runs of 150 epochs")
     exported = evidence["export"][0].measured
     assert len(export.table(exported)) == 3 and export.sentence(exported).startswith("Changed predictions: 0 of 10,000")
+    mixed_precision = records.read(records.step_folder(records.SHIPPED, "mixed_precision"))
+    assert "-0.05 points (-0.28 to +0.19) in 10 pairs of seeds" in training.mixed_precision_sentence(mixed_precision)
 
 
-def test_the_cost_of_bfloat16_is_told() -> None:
-    record = records.read(records.step_folder(records.SHIPPED, "mixed_precision"))
-    assert "-0.05 points (-0.28 to +0.19) in 10 pairs of seeds" in training.mixed_precision_sentence(record)
+def test_the_fastest_is_as_much_faster_as_the_record_says(evidence: ByStep) -> None:
+    record = evidence["faster"][0].record
+    winner = frontier.fastest_at(frontier.ran(record), 94.0)
+    assert f"{winner['us']:,.0f} µs" in faster.sentence(record, 94.0)
+    assert f"{1 / winner['ratio']:.1f}× faster" in faster.sentence(record, 94.0)
 
 
-def test_the_result_and_the_machines_are_shown(evidence: ByStep, timed: Read, half: Read) -> None:
-    full = rules.full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
-    fast = evidence["faster"][0].record
-    picture = result.overview(verdicts.load_claims(), full, timed[0], half[0], fast)
-    assert len(set(picture.numbers["what"])) == 5
-    assert f"onednn-cpp ({REFERENCE})" in result.machines({REFERENCE: timed[0]}).title
-    assert len(result.machines_table({REFERENCE: timed[0]}, {REFERENCE: half[0]})) == 11
-
-
-def test_the_page_says_where_numbers_come_from(evidence: ByStep) -> None:
+def test_the_overview_has_every_panel_and_the_page_links_every_record(evidence: ByStep, timed: Read) -> None:
+    full = full_length_runs(verdicts.load_claim("accuracy-above-94"), evidence)
+    half, fast = (evidence[step][0].record for step in ("half_precision", "faster"))
+    assert len(set(result.overview(verdicts.load_claims(), full, timed[0], half, fast).numbers["quantity"])) == 5
     for item in (item for items in evidence.values() for item in items):
         assert item.path in page.source(item.path, item.record).data
     own = {step: [item.record for item in items if item.when == THIS_RUN] for step, items in evidence.items()}

@@ -1,0 +1,85 @@
+"""Measurements from which the rules reach a known verdict, for the fixture `write`."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cifar_bench.analysis import evidence, statistics, verdicts
+
+RUN = "lab"
+PARAMETERS = 2_570_280
+MODEL = "beef"  # the SHA-256 of the exported model.pt
+ORIGINAL = {"recipe": "original", "width": 40, "batch_size": 128}
+FAST = {"recipe": "fast", "batch_size": 250}
+P100 = {"name": "Tesla P100-PCIE-16GB", "compute_capability": [6, 0]}
+H100 = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": [9, 0]}
+CPU = None
+
+Write = Callable[..., None]
+
+
+def training(accuracy: float = 94.5, epochs: int = 150, train_images: int = 50_000, test_images: int = 10_000) -> dict:
+    return {
+        "accuracy": accuracy, "train_images": train_images, "test_images": test_images, "parameters": PARAMETERS,
+        "pflop": 8.9e-7 * epochs * train_images, "weights_sha256": "f00d", "epochs": [{"epoch": n + 1} for n in range(epochs)],
+    }
+
+
+def export(accuracy: float = 94.53, test_images: int = 10_000, parameters: int = PARAMETERS, theirs: int = 6_573_120) -> dict:
+    return {
+        "accuracy": accuracy, "correct": round(accuracy * test_images / 100), "test_images": test_images,
+        "parameters": parameters, "cifar10_fast_parameters": theirs, "weights_sha256": "f00d",
+        "formats": {"model.pt": {"sha256": MODEL}},
+    }
+
+
+def latency(*means_us: float, images: int = 10_000, engine: str = "torchscript", variant: str = "") -> dict:
+    """Runs of an engine with these means."""
+    runs = [{"mean_ns": 1e3 * mean, "p50_ns": 1e3 * mean, "round": number, "contended": False}
+            for number, mean in enumerate(means_us)]
+    row = {"engine": engine, "variant": variant, "images": images, "runs": runs, "accuracy": 94.5, "max_logit_error": 1e-6}
+    return {"engines": [row], "models_sha256": {"model.pt": MODEL}}
+
+
+def half_precision(low: float, high: float, runs: int = 3, support: str = "native", kind: str = "float16") -> dict:
+    """Runs in float32 and in 16 bits whose ratio has the interval from `low` to `high`, and those of another engine."""
+    steps = np.linspace(-1, 1, runs)
+    logs = np.log(low * high) / 2 + np.log(high / low) / 2 * steps / statistics.mean_interval(steps)[1]
+    means = {"float32": np.full(runs, 1e6), kind: 1e6 * np.exp(logs)}
+    rows = [{"engine": "torchscript", "precision": kind, "support": support, "images": 1000, "accuracy": 94.5,
+             "max_logit_error": 1e-6, "runs": [{"mean_ns": mean, "round": n, "contended": False}
+                                                   for n, mean in enumerate(values)]} for kind, values in means.items()]
+    others = [{**row, "engine": "onnxruntime", "runs": [run | {"mean_ns": 1e6} for run in row["runs"]]} for row in rows]
+    return {"precisions": others + rows, "models_sha256": {"model.pt": MODEL}}
+
+
+def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.0, 94.2, 94.3), **changed: object) -> dict:
+    """Three runs of TorchScript in 2,000 µs, and of another engine with a narrow network, whose ratio is known to 1%."""
+    networks = {name: {"parameters": 1, "flop": 1.0, "seed_accuracies": list(accuracies)}
+                for name, accuracies in (("", (94.5,)), ("narrow", seeds))}
+    rows = [{"network": network, "engine": engine, "precision": precision, "test_accuracy": known, "accuracy": known,
+             "images": 1000, "max_logit_error": 1e-6,
+             "runs": [{"p50_ns": 1e3 * median * share, "round": number, "contended": False}
+                      for number, share in enumerate(shares)]}
+            for network, engine, precision, known, median, shares in (
+                ("", "torchscript", "float32", 94.53, 2000.0, (0.998, 1, 1.002)),
+                ("narrow", "openvino", "int8", accuracy, us, (1.002, 1, 0.998)))]
+    return {"networks": networks, "rows": rows, "test_images": 10_000, "models_sha256": {"model.pt": MODEL}, **changed}
+
+
+def contended(measured: dict, runs: int, rows: str = "engines") -> dict:
+    """The same, but the last so many runs of each row were contended."""
+    for row in measured[rows]:
+        for run in row["runs"][-runs:]:
+            run["contended"] = True
+    return measured
+
+
+def judged(claim: str, run: str = RUN) -> dict:
+    """The verdict on one claim of claims.yaml, from the records on disk."""
+    rows = verdicts.judge(evidence.gather(run), verdicts.load_claims())
+    return next(row for row in rows if row["id"] == claim)
+
+
+def steps_of(n: int, step: float, start: float = 828.0) -> list[float]:
+    return [start + step * number for number in range(n)]
