@@ -49,7 +49,7 @@ def run_table(record: Mapping) -> pd.DataFrame:
         "engine": latency.name(row), "run": number, "contended": "yes" if run["contended"] else "",
         **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("mean", "p50", "p90", "p99", "p99.9", "max")},
         "first image (ms)": run["first_image_ns"] / 1e6, "context switches": run["involuntary_switches"],
-        "background load (%)": 100 * run["background_load"],
+        "background load (%)": np.nan if run["background_load"] is None else 100 * run["background_load"],
     } for row in record["measurements"]["engines"] for number, run in enumerate(row.get("runs", []), start=1))
 
 
