@@ -1,4 +1,4 @@
-"""What tests of several rooms need: a small network and its exported files."""
+"""What tests of several subpackages need: a small network and its exported files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from cifar_lib.model import ResNet9
 
 
 def tiny_network() -> ResNet9:
-    """An untrained network in eval mode, with batch-norm statistics of its own, that finds several classes in noise."""
+    """An untrained network in eval mode, with batch-norm statistics of its own, that predicts several classes for noise."""
     torch.manual_seed(0)
     network = ResNet9([2, 4, 8, 16]).eval()
     for layer in network.modules():
@@ -22,7 +22,7 @@ def tiny_network() -> ResNet9:
 
 
 def export_all(network: torch.nn.Module, folder: Path) -> Path:
-    """`folder` with the three files of `network` in it."""
+    """`folder` with the three exported files of `network` in it."""
     for name, write in export.FORMATS.items():
         write(network, folder / name)
     return folder

@@ -1,7 +1,7 @@
-"""Engines: each turns an exported model into `classify(image) -> class`, with the same boundary for all.
+"""Engines: each turns an exported model into `classify(image) -> class`, with the same timed region for all.
 
 A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here and, for its color, in ENGINES of report/style.py.
-ONNXRuntime and its parent (onnx.py) show all that one needs.
+onnx.py shows all that an engine needs.
 """
 
 from dataclasses import replace
@@ -22,21 +22,22 @@ ENGINES: dict[str, type[Engine]] = {
 }
 
 
-def predict(name: str, setup: Setup, images: torch.Tensor, batch: int = 100) -> np.ndarray:
-    """The logits (float32 N×10) that an engine gives `images` (uint8 N×3×32×32), in batches; a C++ twin gives the same.
+def predict(name: str, setup: Setup, images: torch.Tensor, batch_size: int = 100) -> np.ndarray:
+    """The logits (float32 N×10) that an engine computes for `images` (uint8 N×3×32×32), in batches.
 
-    A file that is made for one size of batch keeps it: another file would not be the one that is timed.
+    A C++ engine's Python twin, which runs the same file, computes them in its place. An engine that compiles a file for one
+    batch size keeps the batch size of `setup`: the timed file is scored, not another.
     """
     name = ENGINES[name].tuned_as or name
-    if ENGINES[name].model_file(setup) != ENGINES[name].model_file(replace(setup, batch=batch)):
-        batch = setup.batch
-    setup = replace(setup, batch=batch)
+    if ENGINES[name].model_file(setup) != ENGINES[name].model_file(replace(setup, batch_size=batch_size)):
+        batch_size = setup.batch_size
+    setup = replace(setup, batch_size=batch_size)
     ENGINES[name].compile(setup)
     engine = ENGINES[name](setup)
-    if isinstance(engine, CppEngine):  # it has no twin, and takes one image at a time
+    if isinstance(engine, CppEngine):  # without a twin: it takes one image at a time
         split = Split(images, torch.zeros(len(images), dtype=torch.int64), {})
         return engine.measure(split, 0, len(split))["logits"]
-    padded = torch.cat([images, images[:1].expand(-len(images) % batch, -1, -1, -1)])  # the engine takes whole batches
-    logits = [torch.as_tensor(engine.logits(some)).to("cpu", torch.float32, copy=True)
-              for some in normalise(padded).contiguous().split(batch)]
+    padded = torch.cat([images, images[:1].expand(-len(images) % batch_size, -1, -1, -1)])  # engines take whole batches only
+    logits = [torch.as_tensor(engine.logits(batch)).to("cpu", torch.float32, copy=True)
+              for batch in normalise(padded).contiguous().split(batch_size)]
     return torch.cat(logits)[: len(images)].numpy()

@@ -1,4 +1,4 @@
-"""The engines that a C++ program calls (infer/)."""
+"""The engines that the C++ program (infer/) runs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from cifar_lib.data import Split
 
 
 class CppEngine(Engine):
-    """An engine that the C++ program calls, in a process of its own, with no Python in it."""
+    """An engine that the C++ program runs in a process of its own, without Python."""
 
     precisions = ("float32", "float16", "bfloat16")
 
@@ -22,20 +22,20 @@ class CppEngine(Engine):
         infer.build()
 
     def measure(self, test: Split, warmup: int, logits: int = LOGGED_IMAGES) -> dict[str, np.ndarray]:
-        """What `timing.latency.time_engine` measures, measured by the program itself; the logits of so many images."""
-        setup = self.setup
-        return infer.run(self.model_file(setup), test, logits, warmup, setup.threads, setup.device, setup.precision, self.options)
+        """The measurements of `timing.latency.time_engine`, made by the program itself, with the logits of `logits` images."""
+        setup, file = self.setup, self.model_file(self.setup)
+        return infer.run(file, test, logits, warmup, setup.threads, setup.device, setup.precision, self.options)
 
 
 class CppTwin(CppEngine):
-    """An engine of Python's, called from C++: the same file, with the options and threads that are fastest from Python."""
+    """A Python engine's file, run from C++ with the options and threads that are fastest from Python."""
 
     twin: type[PythonEngine]
 
     def __init_subclass__(cls, twin: type[PythonEngine]) -> None:
         super().__init_subclass__()
         cls.twin, cls.tuned_as = twin, twin.name
-        cls.options, cls.library, cls.file, cls.devices = twin.options, twin.library, twin.file, twin.devices
+        cls.option_sets, cls.library, cls.file, cls.devices = twin.option_sets, twin.library, twin.file, twin.devices
         cls.precisions = tuple(precision for precision in twin.precisions if precision != "tf32")  # the program never allows it
 
     @classmethod
@@ -58,28 +58,28 @@ class CppTwin(CppEngine):
 
 
 class TorchScriptCpp(CppTwin, twin=TorchScript):
-    """The exported program by libtorch."""
+    """The exported program, run by libtorch."""
 
     name = "torchscript-cpp"
 
 
 class AOTInductorCpp(CppTwin, twin=AOTInductor):
-    """The package of AOTInductor, by libtorch."""
+    """AOTInductor's package, run by libtorch."""
 
     name = "aotinductor-cpp"
 
 
 class OpenVINOCpp(CppTwin, twin=OpenVINO):
-    """The ONNX file by OpenVINO."""
+    """The ONNX file, run by OpenVINO."""
 
     name = "openvino-cpp"
 
 
 class OneDNN(CppEngine):
-    """The layers of the ONNX file, each a primitive of Intel's oneDNN: what its kernels take with nothing above them."""
+    """The layers of the ONNX file, each a primitive of Intel's oneDNN: its kernels alone, with no runtime above them."""
 
     name = "onednn-cpp"
-    options = ("channels last but in float32",)
+    option_sets = ("channels last but in float32",)
     library = "onednn"
     file = ONNXEngine.file
     precisions = ("float32", "bfloat16", "int8")
@@ -110,10 +110,10 @@ class OneDNN(CppEngine):
 
 
 class TorchScriptPlain(CppEngine):
-    """The original's own way: the exported program as libtorch loads it, and one image to warm up."""
+    """The original's way: the exported program with libtorch's default options, and one image to warm up."""
 
     name = "torchscript-plain"
-    options = ("as loaded, contiguous, one image to warm up",)
+    option_sets = ("default options, contiguous, one image to warm up",)
 
     def measure(self, test: Split, warmup: int, logits: int = LOGGED_IMAGES) -> dict[str, np.ndarray]:
         return super().measure(test, 1, logits)

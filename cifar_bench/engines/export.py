@@ -1,7 +1,7 @@
-"""Writes a network as a file that runs without this project: the same bytes for the same network, on any machine.
+"""Exports a network to files that run without this project: the same bytes for the same network, on any machine.
 
-PyTorch adds, for its error messages, where in Python each operation came from: paths of this machine, which would give
-the files another hash in every folder. They are left out.
+PyTorch adds the source line of each operation for its error messages. These are paths of the machine and would give the files
+another hash in every folder, so they are removed.
 """
 
 import io
@@ -16,24 +16,24 @@ from cifar_bench import records
 from cifar_bench.engines.base import reason_of_failure
 from cifar_bench.engines.models import exists, load_exported
 
-EXAMPLE = torch.zeros(2, 3, 32, 32)  # of a batch of one, PyTorch would write down that it always is one
+EXAMPLE = torch.zeros(2, 3, 32, 32)  # with a batch size of 1, PyTorch would fix the batch size
 
 
 def torchscript(network: torch.nn.Module, path: Path) -> None:
-    """Write what `torch.jit.load` reads: float32 images N×3×32×32 in, logits N×10 out, as in all of these files."""
+    """Write a TorchScript program: float32 images N×3×32×32 in, logits N×10 out, as in all of these files."""
     whole = io.BytesIO()
-    # Tracing writes these options down: PyTorch's defaults, whatever this process has set.
+    # Tracing records these flags in the program: PyTorch's defaults, not those of this process.
     defaults = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=True)
     with warnings.catch_warnings(action="ignore"), defaults:  # TorchScript is deprecated
         torch.jit.save(torch.jit.trace(network, EXAMPLE), whole)
     with zipfile.ZipFile(whole) as read, records.replacing(path) as scratch, zipfile.ZipFile(scratch, "w") as written:
         for entry in read.infolist():
-            if not entry.filename.endswith((".debug_pkl", "/serialization_id")):  # the id is made from the paths, too
+            if not entry.filename.endswith((".debug_pkl", "/serialization_id")):  # the id is a hash of the paths, too
                 written.writestr(entry, read.read(entry))
 
 
 def exported_program(network: torch.nn.Module, path: Path) -> None:
-    """Write what `torch.export.load` reads."""
+    """Write a program of `torch.export`."""
     program = torch.export.export(network, (EXAMPLE,), dynamic_shapes=_any_batch())
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -43,7 +43,7 @@ def exported_program(network: torch.nn.Module, path: Path) -> None:
 
 def onnx(network: torch.nn.Module, path: Path) -> None:
     """Write an ONNX file with input `images` and output `logits`."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which it does not need
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(network, (EXAMPLE,), dynamic_shapes=_any_batch(), dynamo=True, verbose=False,
                                     input_names=["images"], output_names=["logits"])
@@ -57,7 +57,7 @@ FORMATS = {"model.pt": torchscript, "model.pt2": exported_program, "model.onnx":
 
 
 def make_missing(folder: Path, name: str) -> None:
-    """Make the file `name` of FORMATS in `folder` from model.pt, where it is not there yet. Raises InputError."""
+    """Make the file `name` of FORMATS in `folder` from model.pt, unless it exists. Raises InputError."""
     if (folder / name).is_file():
         return
     exists(folder / "model.pt")
@@ -66,5 +66,5 @@ def make_missing(folder: Path, name: str) -> None:
 
 
 def _any_batch() -> tuple[dict]:
-    """Leaves the number of images open; made when asked for, since it takes a third of a second that no timed process needs."""
+    """Dynamic shapes that leave the batch size open; a function, as making them takes a third of a second."""
     return ({0: torch.export.Dim("batch")},)

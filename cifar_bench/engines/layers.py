@@ -1,11 +1,10 @@
-"""The layers of an ONNX file of this network as plain arrays, for a program that computes them one by one (infer/onednn.cpp).
+"""The layers of an ONNX file of this network as plain arrays, which infer/onednn.cpp computes one by one.
 
-A file of them holds tensors by name, as `torch.save` writes and libtorch reads them: float32, but for weights in 8 bits. For
-each convolution n, from 0 in the order of computing: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), batch
-normalisation folded in; `linear` (10×features), the last layer with the factor behind it. In 8 bits the weights are whole
-numbers, and besides there are `product_scale<n>` (outputs), what a product of them and an activation stands for,
-`output_scale<n>` (1), what one step of the activations behind the convolution stands for, those of the sum where a shortcut is
-added, and `input_scale` (1), the image's.
+A .layers file holds tensors by name, as `torch.save` writes and libtorch reads them: float32, except int8 weights. For each
+convolution n, from 0 in the order of execution: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), with batch
+normalisation folded in; `linear` (10×features), the last layer multiplied by the factor that follows it. An int8-quantized
+network also has `product_scale<n>` (outputs), the scale of the products of weights and activations; `output_scale<n>` (1), the
+scale of the convolution's output, or of the sum where a shortcut is added to it; and `input_scale` (1), the image's.
 """
 
 from pathlib import Path
@@ -35,7 +34,7 @@ def write(model: Path, path: Path) -> None:
             if number == 0:
                 arrays["input_scale"] = input_scale
             arrays[f"product_scale{number}"] = input_scale * weight_scale
-            arrays[f"output_scale{number}"] = graph.scale_behind(convolution)
+            arrays[f"output_scale{number}"] = graph.output_scale(convolution)
     linear, factor = graph.nodes_of("Gemm")[0], graph.nodes_of("Mul")[0]
     arrays["linear"] = graph.stored(linear.input[1])[0] * graph.stored(factor.input[1])[0]
     with records.replacing(path) as scratch:
@@ -44,14 +43,14 @@ def write(model: Path, path: Path) -> None:
 
 
 class _Graph:
-    """What the nodes of an ONNX file are made of; in 8 bits, arrays and activations are behind nodes that give their scale."""
+    """The nodes and arrays of an ONNX file; if quantized, arrays and activations pass through nodes that hold their scale."""
 
     def __init__(self, path: Path) -> None:
         onnx = import_library("onnx")
         graph = onnx.load(path).graph
         self.nodes = graph.node
         self.arrays = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
-        self.maker = {name: node for node in self.nodes for name in node.output}
+        self.producer = {name: node for node in self.nodes for name in node.output}
         self.users: dict[str, list] = {}
         for node in self.nodes:
             for name in node.input:
@@ -61,21 +60,21 @@ class _Graph:
         return [node for node in self.nodes if node.op_type == kind]
 
     def stored(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """An array of the file, as it is stored, and its scale if it is quantized."""
+        """An array as stored in the file, and its scale if it is quantized."""
         if name in self.arrays:
             return self.arrays[name], None
-        node = self.maker[name]
+        node = self.producer[name]
         return self.arrays[node.input[0]], self.arrays[node.input[1]]
 
     def scale(self, name: str) -> np.ndarray:
         """The scale of the activations of that name."""
-        return self.arrays[self.maker[name].input[1]]
+        return self.arrays[self.producer[name].input[1]]
 
-    def scale_behind(self, node: "NodeProto") -> np.ndarray:
-        """The scale of the activations behind a node, of their sum where a shortcut is added. Raises InputError."""
+    def output_scale(self, node: "NodeProto") -> np.ndarray:
+        """The scale of a node's output, or of the sum where a shortcut is added to it. Raises InputError."""
         quantization, = self.users[node.output[0]]
         if self.arrays[quantization.input[2]] != 0:
-            raise InputError("activations behind a ReLU are expected to have zero as their least value in 8 bits.")
-        dequantised = self.users[quantization.output[0]][0].output[0]
-        added = [user for user in self.users[dequantised] if user.op_type == "Add" and user.input[1] == dequantised]
-        return self.scale_behind(added[0]) if added else self.arrays[quantization.input[1]]
+            raise InputError("the zero point of activations after a ReLU is expected to be 0.")
+        dequantized = self.users[quantization.output[0]][0].output[0]
+        added = [user for user in self.users[dequantized] if user.op_type == "Add" and user.input[1] == dequantized]
+        return self.output_scale(added[0]) if added else self.arrays[quantization.input[1]]

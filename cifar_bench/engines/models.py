@@ -1,4 +1,4 @@
-"""The networks that runs trained and exported: found by their names, and loaded from their files."""
+"""Trained and exported networks: found by the names of their runs, and loaded from their files."""
 
 import warnings
 from collections.abc import Callable
@@ -13,10 +13,9 @@ from cifar_lib.model import ResNet9, network_from
 
 
 def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
-    """The network that 1_train of `run` and `seed` made, and the SHA-256 of its weights.pt.
+    """The network that 1_train of `run` trained with `seed`, and the SHA-256 of its weights.pt.
 
-    Where that file is not there, as of the shipped training runs, the network is read from the run's model.pt. Raises
-    InputError.
+    Where that file is missing, as in the shipped run, the network is read from the run's model.pt. Raises InputError.
     """
     training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
     weights = training / "weights.pt"
@@ -30,7 +29,7 @@ def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
 
 
 def teacher(name: str) -> tuple[ResNet9, str]:
-    """What `trained_network` gives for the training run `name`, "run/seed" ("shipped/0", say). Raises InputError."""
+    """The `trained_network` that `name` names by its run and seed: "shipped/0", say. Raises InputError."""
     run, _, seed = name.rpartition("/") if isinstance(name, str) else ("", "", "")
     if not RUN_NAME.fullmatch(run) or not seed.isdecimal():
         raise InputError(f"{name!r} names no training run: give its run and its seed, as in 'shipped/0'.")
@@ -38,12 +37,12 @@ def teacher(name: str) -> tuple[ResNet9, str]:
 
 
 def load_weights(path: Path) -> ResNet9:
-    """The network with the weights in `path`. Raises InputError."""
+    """The network with the weights in `path`, in eval mode. Raises InputError."""
     return _loaded(path, "1_train", lambda: network_from(torch.load(path, map_location="cpu", weights_only=True)))
 
 
 def load_exported(path: Path) -> ResNet9:
-    """The network in the TorchScript program at `path`. Raises InputError."""
+    """The network of the TorchScript program in `path`, in eval mode. Raises InputError."""
     return network_from(load_torchscript(path).state_dict())
 
 
@@ -58,7 +57,7 @@ def load_exported_program(path: Path) -> torch.export.ExportedProgram:
 
 
 def exists(path: Path, notebook: str = "2_export") -> None:
-    """Raises InputError where the notebook has not written `path` yet."""
+    """Raises InputError where there is no file at `path`, which the notebook writes."""
     if not path.is_file():
         raise InputError(f"{path} is not there: run {notebook} first.")
 
@@ -68,5 +67,5 @@ def _loaded(path: Path, notebook: str, load: Callable[[], Any]) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
             return load()
-    except Exception as error:  # PyTorch raises what it likes on a file that is not its own
+    except Exception as error:  # PyTorch raises exceptions of many types on a damaged file
         raise InputError(f"{path} cannot be loaded: use a {path.name} that {notebook} wrote.") from error

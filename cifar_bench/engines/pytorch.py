@@ -14,11 +14,11 @@ from cifar_lib import InputError
 
 
 class PyTorchEngine(PythonEngine):
-    """What the engines share that PyTorch runs: subclasses say how the network is loaded."""
+    """The base of engines that PyTorch runs; subclasses say how the network is loaded."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.dtype = _dtype_of_images(setup.precision)
+        self.dtype = _image_dtype(setup.precision)
         self.layout = torch.channels_last if "channels-last" in self.options else torch.contiguous_format
         if setup.threads:
             torch.set_num_threads(setup.threads)
@@ -37,16 +37,16 @@ class PyTorchEngine(PythonEngine):
         return self.network(image.to(self.setup.device, self.dtype, memory_format=self.layout))
 
     def exported_network(self) -> torch.nn.Module:
-        """The network of model.pt as a module of Python."""
+        """The network of model.pt as a Python module."""
         network = load_exported(self.model_file(self.setup))
         return network.to(self.setup.device, self.dtype, memory_format=self.layout).requires_grad_(False)
 
 
 class Eager(PyTorchEngine):
-    """PyTorch as it comes, an operation at a time, with the weights of the exported model."""
+    """PyTorch in its default mode, one operation at a time, with the weights of the exported model."""
 
     name = "eager"
-    options = ("channels-last", "contiguous")
+    option_sets = ("channels-last", "contiguous")
 
     def load(self) -> torch.nn.Module:
         return self.exported_network()
@@ -55,16 +55,17 @@ class Eager(PyTorchEngine):
 class TorchScript(PyTorchEngine):
     """The exported program, frozen after it is loaded.
 
-    `optimize_for_inference` is a prototype that slows a network down here and speeds it up there: on a CPU it computes float32
-    in oneDNN's own layout, and leaves 16 bits as they are.
+    `optimize_for_inference` is a prototype that makes some networks slower and others faster: on a CPU it computes float32 in
+    oneDNN's own layout, and leaves 16-bit precisions as they are.
     """
 
     name = "torchscript"
-    options = ("frozen, channels-last", "frozen, contiguous", "frozen, optimize_for_inference")
+    option_sets = ("frozen, channels-last", "frozen, contiguous", "frozen, optimize_for_inference")
 
     @classmethod
     def candidate_options(cls, device: str) -> tuple[str, ...]:
-        return cls.options if device == "cpu" else (*cls.options, "frozen, optimize_for_inference, channels-last")
+        more = ("frozen, optimize_for_inference, channels-last",) if device == "cuda" else ()
+        return cls.option_sets + more
 
     def load(self) -> torch.nn.Module:
         network = load_torchscript(self.model_file(self.setup)).eval()
@@ -76,10 +77,10 @@ class TorchScript(PyTorchEngine):
 
 
 class CUDAGraph(PyTorchEngine):
-    """Copy in, network, argmax and copy out, captured once as a CUDA graph: one launch replays them all.
+    """Copy in, network, argmax and copy out, captured once as a CUDA graph, which one launch replays.
 
-    A graph reads and writes the same memory each time, so the image is copied to pinned memory of its own first; that
-    copy is timed, too. While it waits for the GPU the processor spins, or sleeps where the options say `blocking`.
+    A graph reads and writes the same memory each time, so the image is first copied to pinned memory; that copy is timed, too.
+    While it waits for the GPU the CPU spins, or sleeps with the option `blocking`.
     """
 
     devices = ("cuda",)
@@ -92,9 +93,9 @@ class CUDAGraph(PyTorchEngine):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         with torch.inference_mode():
-            self.image = torch.zeros(setup.batch, 3, 32, 32).pin_memory()
-            self.predicted = torch.zeros(setup.batch, dtype=torch.int64).pin_memory()
-            side_stream = torch.cuda.Stream()  # a graph can be captured of what has run before, on another stream
+            self.image = torch.zeros(setup.batch_size, 3, 32, 32).pin_memory()
+            self.predicted = torch.zeros(setup.batch_size, dtype=torch.int64).pin_memory()
+            side_stream = torch.cuda.Stream()  # work can be captured only after it ran on another stream
             side_stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side_stream):
                 for _ in range(3):
@@ -136,10 +137,10 @@ class TorchScriptCUDAGraph(CUDAGraph, TorchScript):
 
 
 class Compiled(PyTorchEngine):
-    """The network of the exported model, compiled by TorchInductor when its first image comes."""
+    """The network of the exported model, compiled by TorchInductor at its first image."""
 
     name = "compile"
-    options = ("max-autotune, frozen, static shapes, channels-last",)
+    option_sets = ("max-autotune, frozen, static shapes, channels-last",)
 
     def load(self) -> torch.nn.Module:
         torch._inductor.config.freezing = True
@@ -147,10 +148,10 @@ class Compiled(PyTorchEngine):
 
 
 class AOTInductor(PyTorchEngine):
-    """The exported program (model.pt2), compiled ahead of time for this machine; in 8 bits on a CPU only."""
+    """The exported program (model.pt2), compiled ahead of time for this machine; int8 on a CPU only."""
 
     name = "aotinductor"
-    options = ("frozen, static shapes, channels-last",)
+    option_sets = ("frozen, static shapes, channels-last",)
     file = "model.pt2"
     precisions = (*PyTorchEngine.precisions, "int8")
 
@@ -162,7 +163,7 @@ class AOTInductor(PyTorchEngine):
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
-        kind = f"{setup.device}-{setup.precision}-{setup.threads}-{setup.batch}"
+        kind = f"{setup.device}-{setup.precision}-{setup.threads}-{setup.batch_size}"
         return setup.cache / f"aotinductor-{kind}.pt2"
 
     @classmethod
@@ -170,9 +171,9 @@ class AOTInductor(PyTorchEngine):
         if cls.model_file(setup).exists():
             return
         export.make_missing(setup.exported, cls.file)
-        dtype, channels_last = _dtype_of_images(setup.precision), torch.channels_last
+        dtype, channels_last = _image_dtype(setup.precision), torch.channels_last
         network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
-        example = torch.zeros(setup.batch, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
+        example = torch.zeros(setup.batch_size, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
         images = quantization.calibration_images() if setup.precision == "int8" else None
         with torch.no_grad(), reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
@@ -181,7 +182,7 @@ class AOTInductor(PyTorchEngine):
             with TemporaryDirectory(dir=setup.cache) as scratch:
                 package = torch._inductor.aoti_compile_and_package(
                     program, package_path=f"{scratch}/model.pt2",
-                    inductor_configs={"freezing": True, "cpp.threads": setup.threads or -1})  # the number becomes code
+                    inductor_configs={"freezing": True, "cpp.threads": setup.threads or -1})  # a constant in the compiled code
                 Path(package).replace(cls.model_file(setup))
 
     def load(self) -> torch.nn.Module:
@@ -189,10 +190,10 @@ class AOTInductor(PyTorchEngine):
 
 
 def _set_convolutions(network: torch.jit.ScriptModule, tf32: bool) -> None:
-    """Let cuDNN search for the fastest way to each convolution, and compute in TF32 or not.
+    """Let cuDNN search for the fastest algorithm of each convolution, and allow TF32 or not.
 
-    Tracing writes PyTorch's options into the program as constants (no search, TF32 allowed). They beat those of the process
-    that runs it, whose float32 would be TF32 on a GPU. On a CPU they change nothing.
+    Tracing writes PyTorch's flags into the program as constants (no search, TF32 allowed). They override those of the process
+    that runs it, so that float32 would be TF32 on a GPU. On a CPU they change nothing.
     """
     for module in network.modules():
         graph = module.graph
@@ -202,6 +203,6 @@ def _set_convolutions(network: torch.jit.ScriptModule, tf32: bool) -> None:
                 convolution.replaceInput(place, graph.insertConstant(value))
 
 
-def _dtype_of_images(precision: str) -> torch.dtype:
-    """What a network of that precision takes: in 8 bits it converts float32 itself."""
+def _image_dtype(precision: str) -> torch.dtype:
+    """The type of the images that the network takes: an int8-quantized one takes float32."""
     return torch.float32 if precision == "int8" else PRECISIONS[precision]

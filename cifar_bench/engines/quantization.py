@@ -1,7 +1,8 @@
-"""8-bit integers: the exported network, quantized after training by ONNX Runtime's tool, or by torchao, PyTorch's own.
+"""Int8 quantization of the exported network after training, by ONNX Runtime's tool or by PyTorch's torchao.
 
-Training images show how large activations become; weights have a scale for each channel. On a CPU without VNNI weights use 7 of
-their 8 bits: it adds products in pairs of 16 bits, which would overflow (ONNX Runtime's documentation, "Quantize ONNX models").
+Training images calibrate the range of the activations; weights have a scale per output channel. On a CPU without VNNI weights
+use 7 of their 8 bits: it adds pairs of products in 16 bits, which would overflow (ONNX Runtime's documentation, "Quantize ONNX
+models").
 """
 
 import io
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -19,35 +21,29 @@ from cifar_bench.records.environment import cpu_features
 from cifar_lib import data
 
 CALIBRATION_IMAGES = 500  # of the training images
-QUANTIZED = ["Conv", "Relu", "Add", "MaxPool"]  # all but the last layer: a thousandth of the work, and it is the logits
-LARGEST = 99.999  # % of the activations are within the range that 8 bits are spread over; the few beyond it are cut
+QUANTIZED = ["Conv", "Relu", "Add", "MaxPool"]  # not the last layer: it is a thousandth of the FLOP and yields the logits
+PERCENTILE = 99.999  # of the activations lie within the quantized range; the few beyond it are clipped
 
 
 def by_onnxruntime(model: Path, images: torch.Tensor, path: Path) -> None:
-    """Write the network of `model` (ONNX) to `path`, convolutions in 8 bits, the last layer in float32, as are in and out.
+    """Write `model` (ONNX) to `path` with int8 convolutions; the last layer, input and output stay float32.
 
     `images` are those of `calibration_images`.
     """
     from onnxruntime import quantization
 
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left: Iterator[torch.Tensor] = iter(images.contiguous().split(1))
-
-        def get_next(self) -> dict | None:
-            image = next(self.left, None)
-            return None if image is None else {"images": image.numpy()}
-
+    batches = ({"images": image.numpy()} for image in images.contiguous().split(1))
+    reader = SimpleNamespace(get_next=lambda: next(batches, None))  # a CalibrationDataReader needs no more
     with records.replacing(path) as scratch, _quiet():
         quantization.quantize_static(
-            model, scratch, Reader(), quant_format=quantization.QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
+            model, scratch, reader, quant_format=quantization.QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
             per_channel=True, reduce_range=not _has_vnni(), activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, calibrate_method=quantization.CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": LARGEST})
+            extra_options={"CalibPercentile": PERCENTILE})
 
 
 def by_torchao(network: torch.nn.Module, images: torch.Tensor, example: torch.Tensor) -> torch.export.ExportedProgram:
-    """`network`, a module that `torch.export` made, in 8 bits for TorchInductor: float32 in and out, images like `example`.
+    """`network`, a module of `torch.export`, int8-quantized for TorchInductor: float32 in and out, batches like `example`.
 
     `images` are those of `calibration_images`. Raises InputError without torchao.
     """
@@ -57,29 +53,29 @@ def by_torchao(network: torch.nn.Module, images: torch.Tensor, example: torch.Te
         from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-        options = x86.get_default_x86_inductor_quantization_config(reduce_range=not _has_vnni())
+        config = x86.get_default_x86_inductor_quantization_config(reduce_range=not _has_vnni())
 
         class Quantizer(x86.X86InductorQuantizer):
-            """With both sides of a shortcut's addition in 8 bits: in float32 TorchInductor fails to fuse it with the ReLU."""
+            """Quantizes both inputs of a shortcut's addition: in float32 TorchInductor fails to fuse it with the ReLU."""
 
             def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
                 super().annotate(model)
                 for node in model.graph.nodes:
                     if node.target is torch.ops.aten.add.Tensor:
-                        sides = dict.fromkeys(node.args, options.input_activation)
-                        node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=sides, _annotated=True)
+                        inputs = dict.fromkeys(node.args, config.input_activation)
+                        node.meta["quantization_annotation"] = QuantizationAnnotation(input_qspec_map=inputs, _annotated=True)
                 return model
 
-        prepared = quantize_pt2e.prepare_pt2e(network, Quantizer().set_global(options))
+        observed = quantize_pt2e.prepare_pt2e(network, Quantizer().set_global(config))
         batches = -(-len(images) // len(example))
-        repeated = images[torch.arange(batches * len(example)) % len(images)]  # it takes whole batches, however large
+        repeated = images[torch.arange(batches * len(example)) % len(images)]  # it takes whole batches only
         for batch in repeated.contiguous(memory_format=torch.channels_last).split(len(example)):
-            prepared(batch)
-        return torch.export.export(quantize_pt2e.convert_pt2e(prepared), (example,))
+            observed(batch)
+        return torch.export.export(quantize_pt2e.convert_pt2e(observed), (example,))
 
 
 def calibration_images() -> torch.Tensor:
-    """Normalised training images that show how large activations become, float32 N×3×32×32."""
+    """Normalised training images that calibrate the range of the activations, float32 N×3×32×32."""
     return data.normalise(data.load("train").first(CALIBRATION_IMAGES).images)
 
 
@@ -89,7 +85,7 @@ def _has_vnni() -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tools' progress and warnings, and without advice to fold what the exporter has folded."""
+    """Suppress the tools' progress bars, warnings and advice."""
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):

@@ -1,1 +1,1 @@
-"""Many timings, compared: every engine and run in a process of its own, in shuffled rounds, on a machine left to itself."""
+"""Measurements that compare: every engine and run in a process of its own, in shuffled rounds, on an uncontended machine."""

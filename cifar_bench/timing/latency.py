@@ -1,4 +1,4 @@
-"""Latency: one image after another, each engine and run in a fresh process, with the number of threads that suits it."""
+"""Latency: one image after another, each engine and run in a fresh process, with its fastest options and threads."""
 
 import resource
 import time
@@ -16,7 +16,6 @@ from cifar_bench.engines.base import LOGGED_IMAGES, PythonEngine, Setup
 from cifar_bench.engines.cpp import CppEngine
 from cifar_bench.engines.models import load_exported
 from cifar_bench.records import REPEATED_IMAGE
-from cifar_bench.timing import process
 from cifar_bench.timing.machine import BackgroundLoad
 from cifar_bench.timing.process import Job
 from cifar_bench.timing.rounds import Outcome, compile_engine, run_rounds
@@ -24,30 +23,23 @@ from cifar_bench.timing.tuning import autotune, combinations
 from cifar_lib import InputError, data, model, timer
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
-BLOCKS = 20  # stretches of a run, whose medians tell whether it was steady
+BLOCKS = 20  # consecutive parts of a run, whose medians show whether it was stable
 
 
 @dataclass(frozen=True)
 class LatencyJob(Job):
-    """The time of every image of a run."""
+    """The latency of every image of a run."""
 
     images: int = 1000
     warmup: int = 100
-    variant: str = ""  # records.AA_TEST, records.REPEATED_IMAGE, or the usual measurement
+    variant: str = ""  # records.AA_TEST, records.REPEATED_IMAGE, or "" for the usual measurement
 
     @property
     def name(self) -> str:
         return f"{super().name}-{self.variant}" if self.variant else super().name
 
-    @property
-    def size(self) -> str:
-        return f", {self.images:,} images"
-
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
-        """Load an engine, warm it up and time it on the first test images, in this process.
-
-        Returns what `time_engine` does, and `load_ns`.
-        """
+        """Load an engine, warm it up and time it on the first test images: the result of `time_engine`, and `load_ns`."""
         test = data.load("test").first(self.images)
         started = time.perf_counter_ns()
         engine = ENGINES[self.engine](setup)
@@ -63,9 +55,8 @@ class LatencyJob(Job):
 def time_engine(engine: PythonEngine, images: Sequence[torch.Tensor], warmup: int) -> dict[str, np.ndarray | int]:
     """Warm an engine up and time it on `images` (normalised, float32 1×3×32×32 each), in this process.
 
-    Returns `warmup_ns` and `ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32, N×10 of the first
-    images), and of the time meanwhile `involuntary_switches`, how often the system took the processor away, and
-    `background_load`, the share of all cores' time that other programs used.
+    Returns `warmup_ns` and `ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first
+    LOGGED_IMAGES), and the `involuntary_switches` of context and the `background_load` (0 to 1) while `images` were timed.
     """
     warmup_ns = timer.warm_up(engine.classify, images, warmup)
     background, switches = BackgroundLoad(), _involuntary_switches()
@@ -77,21 +68,18 @@ def time_engine(engine: PythonEngine, images: Sequence[torch.Tensor], warmup: in
 
 
 def _involuntary_switches() -> int:
-    """How often the system took the processor away from any thread of this process."""
+    """How many times the system suspended a thread of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def measure(
-    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0, repeats: int = 0, seed: int = 0,
+    jobs: Sequence[LatencyJob], runs: int, exported: Path, minutes: float = 0, repeats: int = 0,
 ) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Time every job in `runs` fresh processes, or in fewer once `minutes` have passed (at least three).
+    """Time every job in `runs` fresh processes, as `run_rounds` does.
 
-    What others contended is timed again, up to `repeats` times.
-
-    `exported` is the folder of 2_export's files. A job gets the options, and where it has 0 threads on a CPU the number, that
-    its engine is fastest with. Returns a row for each job (what the record keeps) and the raw series:
-    `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-predicted`. A job that cannot run here is a row with
-    its `reason`; InputError where none can, or where an export was replaced meanwhile.
+    `exported` is the folder of 2_export's files. Options and threads that a job leaves open are autotuned. Returns a row for
+    each job and the raw series: `<engine>-<precision>` (ns, int64 runs×images) and the same name with `-predicted`. A job that
+    cannot run here has a `reason` in its row. Raises InputError where none can run, or where an export was replaced meanwhile.
     """
     test = data.load("test")
     first_images = test.first(LOGGED_IMAGES)
@@ -100,7 +88,7 @@ def measure(
         sha256[folder] = records.sha256(folder / "model.pt")
         reference_logits[folder] = model.predict(load_exported(folder / "model.pt"), first_images).numpy()
     compile = partial(_tune_and_compile, repeats=repeats, trials={})
-    outcomes = run_rounds(jobs, runs, exported, compile, minutes, repeats, seed)
+    outcomes = run_rounds(jobs, runs, exported, compile, minutes, repeats)
     for folder, before in sha256.items():
         if records.sha256(folder / "model.pt") != before:
             raise InputError(f"{folder / 'model.pt'} was replaced while it was timed: measure again.")
@@ -117,7 +105,7 @@ def measure(
 
 
 def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -> dict:
-    """What the record says of a job: `labels` are the images', `reference_logits` (N×10) PyTorch's of the first images."""
+    """The record's row of a job: `labels` are the images', `reference_logits` (N×10) are PyTorch's of the first images."""
     if outcome.reason:
         return outcome.row()
     job, results, expected = outcome.job, outcome.results, labels[: outcome.job.images]
@@ -135,7 +123,7 @@ def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -
 
 
 def _run(result: Mapping[str, np.ndarray]) -> dict:
-    """What the record says of a run: of one round there are several where others contended the first."""
+    """The record's entry for a run; a round has several where the first was contended."""
     ns = result["ns"]
     blocks = np.array_split(ns, min(BLOCKS, len(ns)))
     return {
@@ -145,20 +133,19 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
         **{f"{name}_ns": float(value) for name, value in zip(QUANTILES, np.quantile(ns, list(QUANTILES.values())))},
         "max_ns": int(ns.max()),
         "block_p50_ns": [float(np.median(block)) for block in blocks],
-        "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # the very first one pays for what is set up lazily
+        "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # it includes lazy initialisation
         "load_ns": int(result["load_ns"]),
         "involuntary_switches": int(result["involuntary_switches"]),
         "background_load": None if np.isnan(result["background_load"]) else float(result["background_load"]),
-        "mhz": result["mhz"],
     }
 
 
 def _tune_and_compile(outcome: Outcome, exported: Path, cache: Path, repeats: int, trials: dict[tuple, list[dict]]) -> None:
-    """Choose the job's options and threads and compile its engine; `trials` holds those of the engines tuned so far."""
+    """Choose the job's options and threads and compile its engine; `trials` has those of the engines tuned so far."""
     job = outcome.job
     engine = ENGINES[job.engine]
-    engine.version()  # raises where its library is missing
     engine.check(job.setup(exported, cache))
+    engine.version()  # raises InputError where its library is missing
     tuned = replace(job, engine=engine.tuned_as or job.engine)
     (options, threads), *others = combinations(tuned)
     if others:
@@ -166,10 +153,6 @@ def _tune_and_compile(outcome: Outcome, exported: Path, cache: Path, repeats: in
         if key not in trials:
             trials[key] = autotune(tuned, exported, cache, repeats)
         outcome.trials = trials[key]
-        options, threads, _ = min(outcome.trials, key=lambda one: one["ns"]).values()
+        options, threads, _ = min(outcome.trials, key=lambda trial: trial["ns"]).values()
     outcome.job = replace(job, options=options, threads=threads)
     compile_engine(outcome, exported, cache)
-
-
-if __name__ == "__main__":
-    process.main(LatencyJob)

@@ -1,4 +1,4 @@
-"""The machine while something is timed: held for one measurement at a time, watched for what others do, its clock known."""
+"""The machine while something is timed: one measurement at a time, the background load, and the clock."""
 
 import sys
 import tempfile
@@ -16,15 +16,15 @@ from cifar_lib import InputError
 # Not a name that Python could import: programs are run from that folder, too.
 LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
 
-# A run is contended where others used more than this share of all cores' time while it was timed. The system counts that time
-# in ticks, so that a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
-MAX_BACKGROUND_LOAD, TICKS = 0.05, 0.03  # share; seconds
-PATIENCE = 30  # seconds to wait for others to be done
+# A run is contended where the background load exceeds this share of all cores' time; the system counts it in ticks, so a short
+# run is allowed a few ticks more. The limit looks at the cause, never at the latency.
+MAX_BACKGROUND_LOAD, TICKS_S = 0.05, 0.03  # share; seconds
+IDLE_TIMEOUT_S = 30  # of waiting until the machine is idle
 
 
 @contextmanager
 def measurement_lock() -> Iterator[None]:
-    """Wait until no other measurement runs on this machine. The system frees the lock also when a process is killed."""
+    """Wait until no other measurement runs on this machine. The system releases the lock of a killed process, too."""
     lock = FileLock(LOCK, mode=0o666)  # for every user of the machine
     try:
         with suppress(FileExistsError):  # in a sticky folder, as /tmp is, filelock refuses the file of another user
@@ -43,53 +43,49 @@ def measurement_lock() -> Iterator[None]:
         lock.release()
 
 
-def background_load(seconds: float = 3) -> float:
-    """The share of the machine's processor time that is used, watched while this process sleeps: what others use."""
-    before = psutil.cpu_times()
-    time.sleep(seconds)
-    used, passed = used_and_passed(before, psutil.cpu_times())
-    return used / passed if passed > 0 else 0.0
-
-
 class BackgroundLoad:
-    """What other programs use of the processors, from the moment at which this is made."""
+    """The processor time that other processes use, from the moment at which this is made."""
 
     def __init__(self) -> None:
-        self.before = psutil.cpu_times(), self._own_seconds()
+        self.before, self.own_before = psutil.cpu_times(), self._own_seconds()
 
     def share(self) -> float:
-        """The share of all cores' time since then; NaN where the system counts none."""
-        used, passed = used_and_passed(self.before[0], psutil.cpu_times())
-        return (used - (self._own_seconds() - self.before[1])) / passed if passed else np.nan
+        """The share of all cores' time that other processes used; NaN where the system does not count it.
+
+        Waiting for input or output is idle time; the time of virtual machines' guests is counted as the user's already.
+        """
+        after = psutil.cpu_times()
+        change = {name: getattr(after, name) - getattr(self.before, name) for name in after._fields
+                  if not name.startswith("guest")}
+        total = sum(change.values())
+        used = total - change["idle"] - change.get("iowait", 0)
+        return (used - (self._own_seconds() - self.own_before)) / total if total else np.nan
 
     def _own_seconds(self) -> float:
-        return sum(psutil.Process().cpu_times()[:4])  # of the user and the system, of this process and its finished children
+        return sum(psutil.Process().cpu_times()[:4])  # user and system time, of this process and its finished children
 
 
-def used_and_passed(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float]:
-    """Seconds that all cores were busy and seconds that they had, between two readings of psutil.cpu_times.
-
-    Waiting for input or output is idle time; what virtual machines' guests used is among the user's already.
-    """
-    change = {name: getattr(after, name) - getattr(before, name) for name in after._fields if not name.startswith("guest")}
-    passed = sum(change.values())
-    return passed - change["idle"] - change.get("iowait", 0), passed
+def background_load(seconds: float = 3) -> float:
+    """The background load while this process sleeps; 0 where the system does not count it."""
+    background = BackgroundLoad()
+    time.sleep(seconds)
+    return float(np.nan_to_num(background.share()))
 
 
 def is_contended(background_load: float, seconds: float) -> bool:
-    """Whether others used too much of the machine in so many seconds of timing; where that is not known (NaN), no."""
-    return bool(background_load > MAX_BACKGROUND_LOAD + TICKS / seconds)
+    """Whether the background load exceeded the limit in a run that timed for so many seconds; not where it is NaN."""
+    return bool(background_load > MAX_BACKGROUND_LOAD + TICKS_S / seconds)
 
 
 def wait_until_idle() -> None:
-    """Wait until others are done, but not for long."""
+    """Wait until other processes are idle, or for IDLE_TIMEOUT_S."""
     started = time.monotonic()
-    while time.monotonic() - started < PATIENCE and background_load(1) > MAX_BACKGROUND_LOAD:
+    while time.monotonic() - started < IDLE_TIMEOUT_S and background_load(1) > MAX_BACKGROUND_LOAD:
         pass
 
 
 def clock() -> dict:
-    """The clock of `time_images`: its name, smallest step (ns) and what reading it costs (ns, median)."""
+    """The clock of `time_images`: its name, its smallest step (ns) and the cost of reading it (ns, median)."""
     readings = np.array([time.perf_counter_ns() for _ in range(100_000)])
     steps = np.diff(readings)
     return {"name": time.get_clock_info("perf_counter").implementation, "step_ns": int(steps[steps > 0].min()),

@@ -1,4 +1,4 @@
-"""Several networks at once, each exported by a run of its own: every engine and precision of theirs in the same rounds."""
+"""Several networks, each exported by a run of its own: all their engines and precisions share the same rounds."""
 
 import shutil
 from collections.abc import Mapping
@@ -8,13 +8,12 @@ from pathlib import Path
 from cifar_bench import records
 from cifar_bench.engines import ENGINES
 from cifar_bench.engines.base import Setup, cache_folder
-from cifar_bench.timing import process
 from cifar_bench.timing.latency import LatencyJob
 
 
 @dataclass(frozen=True)
 class NetworkJob(LatencyJob):
-    """The time of every image of a run, with the network that the run `network` exported; "" is the measurement's own."""
+    """The latency of every image with the network that the run `network` exported; "" is the measurement's own network."""
 
     network: str = field(default="", kw_only=True)
 
@@ -27,18 +26,18 @@ class NetworkJob(LatencyJob):
 
 
 def folder_of(network: str, exported: Path) -> Path:
-    """Where the exported files of a network lie: of the run so named, or for "" in `exported`."""
+    """The folder of a network's exported files: that of the run of this name, or `exported` for ""."""
     return records.step_folder(network, "export") if network else exported
 
 
 def setup_of(row: Mapping, exported: Path) -> Setup:
-    """How the engine of a row was set up; the measurement's own exported files lie in `exported`."""
+    """The engine's setup in a row of a record; `exported` has the measurement's own exported files."""
     folder = folder_of(row.get("network", ""), exported)
     return Setup(folder, cache_folder(folder), row["precision"], row["device"], row["threads"], options=row["options"])
 
 
 def keep_file(row: Mapping, exported: Path, folder: Path) -> dict:
-    """Copy what the engine of a row loads into `folder`, as `winner` with its ending; return its name, bytes and SHA-256."""
+    """Copy the file that a row's engine loads to `folder`, as `winner` with its suffix; return its name, bytes and SHA-256."""
     loaded = ENGINES[row["engine"]].model_file(setup_of(row, exported))
     kept = folder / f"winner{loaded.suffix}"
     with records.replacing(kept) as path:
@@ -46,7 +45,3 @@ def keep_file(row: Mapping, exported: Path, folder: Path) -> dict:
     for older in set(folder.glob("winner.*")) - {kept}:
         older.unlink()
     return {"file": kept.name, "bytes": loaded.stat().st_size, "sha256": records.sha256(loaded)}
-
-
-if __name__ == "__main__":
-    process.main(NetworkJob)

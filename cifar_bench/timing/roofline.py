@@ -1,15 +1,12 @@
-"""What the hardware can do at most, and how near to it the network's layers come.
+"""The rooflines of the hardware, and how close the network's layers come to them.
 
-A layer can be no faster than its operations at the machine's rate of arithmetic, nor than its bytes at the machine's rate
-of moving them (Williams, Waterman and Patterson, "Roofline", 2009). Both ceilings are measured here beside the layers: the
-one by large matrix products and convolutions, the other by copies, small ones that stay in a cache and large ones that do
-not.
+A layer's FLOP/s are at most the peak, and at most its FLOP/byte times the bandwidth (Williams, Waterman and Patterson,
+"Roofline", 2009). Large matrix products and convolutions measure the peak; copies, in cache and beyond, the bandwidth.
 """
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +22,19 @@ from cifar_bench.engines.base import PRECISIONS, import_library
 from cifar_bench.records.environment import cores
 from cifar_lib.model import ResNet9
 
-SECONDS, REPEATS = 0.05, 5  # of measuring each point, and in how many parts
+SECONDS, REPEATS = 0.05, 5  # of measuring each point, and in how many repeats
 COPIES = [2**power for power in range(14, 29, 2)]  # bytes, from 16 KiB on
 MATRICES = [2**power for power in range(8, 14)]  # rows and columns
 CONVOLVED = [2**power for power in range(8)]  # images of 256×32×32, by 256 filters of 3×3
-PATIENCE = 0.03  # seconds; where a product takes longer, no larger one is tried
+PRODUCT_TIMEOUT_S = 0.03  # where a product takes longer, no larger one is tried
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights and what an image asks of it at the least.
+    """A layer with weights, and the least FLOP and bytes of one image.
 
-    An addition and a multiplication count as two operations; those with the zeros around an image, which libraries leave out,
-    do not count. Of the smallest images, 4×4, they are three in ten.
+    A multiplication and an addition are 2 FLOP. Products with the zero padding around an image, which libraries skip, do not
+    count: they would be 31% for the smallest images, 4×4.
     """
 
     name: str
@@ -46,80 +43,82 @@ class Layer:
     activations: int  # numbers in and out
 
     def bytes(self, batch: int, size: int) -> int:
-        """What must be moved for a batch at the least, with numbers of `size` bytes."""
+        """The bytes that a batch must move at the least, with numbers of `size` bytes."""
         return size * (self.weights + batch * self.activations)
 
 
 def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
-    """The network's convolutions and its linear layer in order, each with its module and the shape of an image's input."""
-    layers_seen: dict[Layer, tuple[nn.Module, tuple[int, ...]]] = {}
+    """The network's convolutions and its linear layer in order, each with its module and its input's shape for an image."""
+    found: dict[Layer, tuple[nn.Module, tuple[int, ...]]] = {}
+    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
-    def note(name: str) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            ones = copy.deepcopy(module).double()  # of ones alone, the outputs add up to how many products are not zero
-            for values in ones.parameters():
-                values.fill_(values.ndim > 1)  # biases, of one dimension, become zero
-            products = int(ones.forward(torch.ones_like(inputs[0], dtype=torch.float64)).sum())
-            numbers = inputs[0].numel() + output.numel()
-            layers_seen[Layer(name, 2 * products, module.weight.numel(), numbers)] = module, tuple(inputs[0].shape[1:])
-        return hook
+    def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        ones = copy.deepcopy(module).double()  # with ones only, the outputs' sum is the number of products that are not zero
+        for values in ones.parameters():
+            values.fill_(values.ndim > 1)  # biases, of one dimension, become 0
+        products = int(ones.forward(torch.ones_like(inputs[0], dtype=torch.float64)).sum())
+        numbers = inputs[0].numel() + output.numel()
+        found[Layer(names[module], 2 * products, module.weight.numel(), numbers)] = module, tuple(inputs[0].shape[1:])
 
-    hooks = [module.register_forward_hook(note(name)) for name, module in network.named_modules()
-             if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [module.register_forward_hook(note) for module in names]
     with torch.inference_mode():
         network(torch.zeros(1, 3, 32, 32, device=network.linear.weight.device))
     for hook in hooks:
         hook.remove()
-    return layers_seen
+    return found
 
 
 def measure_all(
-    network: ResNet9, precisions: Sequence[str], device: str, batches: Sequence[int], threads: int = 0
+    network: ResNet9, precisions: Sequence[str], device: str, batch_sizes: Sequence[int], threads: int = 0
 ) -> list[dict]:
-    """What `measure` returns, for each precision; with 0 threads on all cores."""
-    return [measure(network, precision, device, batches, threads or cores())
-            for precision in tqdm(precisions, desc="ceilings", unit="precision")]
+    """The result of `measure` for each precision; 0 threads means all cores."""
+    return [measure(network, precision, device, batch_sizes, threads or cores())
+            for precision in tqdm(precisions, desc="rooflines", unit="precision")]
 
 
 @torch.inference_mode()
-def measure(network: ResNet9, precision: str, device: str, batches: Sequence[int], threads: int) -> dict:
-    """The ceilings of a precision with so many CPU threads, and every layer's rate at each batch size; of int8 no layers.
+def measure(network: ResNet9, precision: str, device: str, batch_sizes: Sequence[int], threads: int) -> dict:
+    """The roofline of a precision with so many CPU threads, and the time of every layer at each batch size (not in int8).
 
-    Returns `threads`, `element_bytes`, `peak_flop_per_s` (the best of the `products`, a rate for each kind), `copies` (`bytes` of the
-    source and `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch`, with `flop`, `bytes`, `weights`
-    (how many) and `seconds` (one for each repeat).
+    Returns `threads`, `element_bytes`, `peak_flop_per_s` (the best of the `products`, FLOP/s of each kind), `copies` (`bytes`
+    of the source and `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch` size, with `flop`,
+    `bytes`, `weights` (their number) and `seconds` (one for each repeat).
     """
     dtype = PRECISIONS[precision]
-    size = torch.empty(0, dtype=dtype).element_size()
-    with _settings(precision == "tf32", threads):
-        if precision == "int8":  # PyTorch multiplies none: ONNX Runtime does
-            products = {"matrix product": _int8_rate(threads)}
-            return {"precision": precision, "threads": threads, "element_bytes": size, "peak_flop_per_s": max(products.values()),
-                    "products": products, "copies": [_copy(count, device) for count in COPIES], "points": []}
-        before, points = _products(dtype, device), []
-        for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
-            module = module.to(dtype, memory_format=torch.channels_last)
-            for batch in batches:
-                images = _channels_last(torch.randn(batch, *shape, device=device).to(dtype))
-                points.append({"layer": layer.name, "batch": batch, "flop": batch * layer.flop,
-                               "bytes": layer.bytes(batch, size), "weights": layer.weights,
-                               "seconds": _seconds(lambda a=module, b=images: a(b), device)})
-        after = _products(dtype, device)  # once more: the machine may have been slower before
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    if precision == "int8":  # PyTorch has no such products on a CPU: ONNX Runtime's are measured
+        products, points = {"matrix product": _int8_flop_per_s(threads)}, []
+    else:
+        before, points = _products(dtype, device), _points(network, dtype, device, batch_sizes)
+        after = _products(dtype, device)  # again: the machine may have been slower before
         products = {kind: max(before[kind], after[kind]) for kind in before}
-        return {"precision": precision, "threads": threads, "element_bytes": size, "peak_flop_per_s": max(products.values()),
-                "products": products, "copies": [_copy(count, device) for count in COPIES], "points": points}
+    return {"precision": precision, "threads": threads, "element_bytes": dtype.itemsize, "products": products,
+            "peak_flop_per_s": max(products.values()), "copies": [_copy(count, device) for count in COPIES], "points": points}
+
+
+def _points(network: ResNet9, dtype: torch.dtype, device: str, batch_sizes: Sequence[int]) -> list[dict]:
+    points = []
+    for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
+        module = module.to(dtype, memory_format=torch.channels_last)
+        for batch in batch_sizes:
+            images = _channels_last(torch.randn(batch, *shape, device=device).to(dtype))
+            points.append({"layer": layer.name, "batch": batch, "flop": batch * layer.flop,
+                           "bytes": layer.bytes(batch, images.element_size()), "weights": layer.weights,
+                           "seconds": _seconds(lambda a=module, b=images: a(b), device)})
+    return points
 
 
 def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
-    """The most operations a second of each kind of large product."""
+    """The peak FLOP/s of each kind of large product."""
     matrices = (((side, side), (side, side)) for side in MATRICES)
     images = (((count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
-    return {"matrix product": _best_rate(torch.matmul, matrices, dtype, device),
-            "convolution": _best_rate(conv2d, images, dtype, device)}
+    return {"matrix product": _peak_flop_per_s(torch.matmul, matrices, dtype, device),
+            "convolution": _peak_flop_per_s(conv2d, images, dtype, device)}
 
 
-def _int8_rate(threads: int) -> float:
-    """The most operations a second of ONNX Runtime's product of two matrices of 8-bit integers, on the CPU."""
+def _int8_flop_per_s(threads: int) -> float:
+    """The peak FLOP/s of ONNX Runtime's product of two matrices of 8-bit integers, on the CPU."""
     onnxruntime, onnx = import_library("onnxruntime"), import_library("onnx")
     TensorProto, helper = onnx.TensorProto, onnx.helper
     options, random, rates = onnxruntime.SessionOptions(), np.random.default_rng(0), []
@@ -135,7 +134,7 @@ def _int8_rate(threads: int) -> float:
         images = {"images": random.integers(0, 256, (side, side), np.uint8)}
         seconds = min(_seconds(lambda a=session, b=images: a.run(None, b), "cpu"))
         rates.append(2 * side**3 / seconds)
-        if seconds > PATIENCE:
+        if seconds > PRODUCT_TIMEOUT_S:
             break
     return max(rates)
 
@@ -146,11 +145,11 @@ def _copy(count: int, device: str) -> dict[str, float]:
     return {"bytes": count, "bytes_per_s": 2 * count / min(_seconds(lambda: target.copy_(source), device))}
 
 
-def _best_rate(
+def _peak_flop_per_s(
     work: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]],
     dtype: torch.dtype, device: str,
 ) -> float:
-    """The most operations a second of `work` on two arrays of these shapes, which grow."""
+    """The peak FLOP/s of `work` on two arrays of these shapes, which grow."""
     rates = []
     for shape in shapes:
         first, second = (_channels_last(torch.randn(sides, device=device).to(dtype)) for sides in shape)
@@ -158,7 +157,7 @@ def _best_rate(
             work(first, second)
         seconds = _seconds(lambda a=first, b=second: work(a, b), device)
         rates.append(counter.get_total_flops() / min(seconds))
-        if min(seconds) > PATIENCE:
+        if min(seconds) > PRODUCT_TIMEOUT_S:
             break
     return max(rates)
 
@@ -168,18 +167,18 @@ def _channels_last(array: torch.Tensor) -> torch.Tensor:
 
 
 def gpu_ns(classify: Callable[[torch.Tensor], int], image: torch.Tensor, images: int = 100) -> float:
-    """How long (ns) a GPU computes or copies for one image; what else an image takes is launching and waiting."""
-    for _ in range(10):  # what is captured, compiled or tuned at the first images is none of the work
+    """The time (ns) that a GPU computes or copies for one image; the rest of the latency is launching and waiting."""
+    for _ in range(10):  # the first images also capture, compile or tune
         classify(image)
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         for _ in range(images):
             classify(image)
-    on_gpu = [kind.self_device_time_total for kind in seen.key_averages() if kind.device_type == DeviceType.CUDA]
+    on_gpu = [kind.self_device_time_total for kind in profiled.key_averages() if kind.device_type == DeviceType.CUDA]
     return 1e3 * sum(on_gpu) / images
 
 
 def _seconds(work: Callable[[], object], device: str) -> list[float]:
-    """How long `work` takes, back to back, in each of REPEATS parts of the time."""
+    """The time of `work`, run back to back, in each of REPEATS repeats, which share SECONDS."""
 
     def passed(repeats: int) -> float:
         start = time.perf_counter()
@@ -189,21 +188,6 @@ def _seconds(work: Callable[[], object], device: str) -> list[float]:
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / repeats
 
-    passed(1)  # sets up what is set up lazily
+    passed(1)  # warms up
     repeats = max(1, int(SECONDS / REPEATS / passed(1)))
     return [passed(repeats) for _ in range(REPEATS)]
-
-
-@contextmanager
-def _settings(tf32: bool, threads: int) -> Iterator[None]:
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
-    before, threads_before = [backend.allow_tf32 for backend in backends], torch.get_num_threads()
-    for backend in backends:
-        backend.allow_tf32 = tf32
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        for backend, value in zip(backends, before):
-            backend.allow_tf32 = value

@@ -1,4 +1,4 @@
-"""Which of its options, and how many CPU threads, an engine is fastest with: all are tried before anything is compared."""
+"""Autotuning: which options and how many CPU threads an engine is fastest with, measured before anything is compared."""
 
 import itertools
 import time
@@ -13,31 +13,31 @@ from cifar_bench.engines import ENGINES
 from cifar_bench.engines.base import Setup
 from cifar_bench.engines.cpp import CppEngine
 from cifar_bench.records.environment import cores
-from cifar_bench.timing import machine, process
+from cifar_bench.timing import machine
 from cifar_bench.timing.machine import is_contended, wait_until_idle
 from cifar_bench.timing.process import Job, run_in_fresh_process
 from cifar_lib import data, timer
 
-IMAGES = 40  # timed in each try
-TRIES = 3  # of each combination, in turns: a disturbance must not decide
-PAUSE = 0.05  # seconds between tries, in which the threads of the one before stop spinning
+IMAGES = 40  # timed in each trial
+TRIALS = 3  # of each combination, interleaved: interference in one of them must not decide
+PAUSE_S = 0.05  # between trials, in which the threads of the previous engine stop spinning
 
 
 @dataclass(frozen=True)
 class TuningJob(Job):
-    """The median time of an image with each combination of options and threads."""
+    """The median latency with each combination of options and threads."""
 
     trials: Sequence[tuple[str, int]] = ()
 
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
-        """Time an engine with each combination in turns, in this process.
+        """Time an engine with each combination, interleaved, in this process.
 
-        Returns `ns`, the best median of each, and of all the time that it took `seconds` and `background_load`.
+        Returns `ns`, the smallest median of each combination, and for the whole measurement `seconds` and `background_load`.
         """
         test = data.load("test").first(IMAGES)
         images = timer.separate_images(test)
         engines, medians, background, started = {}, [[] for _ in self.trials], machine.BackgroundLoad(), time.monotonic()
-        for _ in range(TRIES):
+        for _ in range(TRIALS):
             for number, (options, threads) in enumerate(self.trials):
                 if threads:
                     torch.set_num_threads(threads)
@@ -47,7 +47,7 @@ class TuningJob(Job):
                 if isinstance(engine, CppEngine):
                     ns = engine.measure(test, IMAGES // 4)["ns"]
                 else:
-                    time.sleep(PAUSE)
+                    time.sleep(PAUSE_S)
                     timer.warm_up(engine.classify, images, IMAGES // 4)
                     ns, _ = timer.time_images(engine.classify, images)
                 medians[number].append(np.median(ns))
@@ -56,35 +56,30 @@ class TuningJob(Job):
 
 
 def thread_counts() -> list[int]:
-    """The numbers of threads that are tried: 1, 2, 4, … and all cores at hand."""
-    most = cores()
-    return sorted({2**power for power in range(most.bit_length())} | {most})
+    """The numbers of threads to try: 1, 2, 4, … and all cores that this process may use."""
+    return sorted({2**power for power in range(cores().bit_length())} | {cores()})
 
 
 def combinations(job: Job) -> list[tuple[str, int]]:
-    """The options and threads that may suit the job's engine, but for what the job has chosen already."""
+    """The options and threads to try for the job's engine, except what the job fixes."""
     options = [job.options] if job.options else ENGINES[job.engine].candidate_options(job.device)
     threads = thread_counts() if not job.threads and job.device == "cpu" else [job.threads]
     return list(itertools.product(options, threads))
 
 
 def autotune(job: Job, exported: Path, cache: Path, repeats: int = 0) -> list[dict]:
-    """The `ns` that an image takes (median) with the `options` and `threads` of each of the job's `combinations`.
+    """The trials of the job's `combinations`: `options`, `threads` and the median latency `ns`.
 
-    What others disturb is tried again, up to `repeats` times. Raises InputError where the engine cannot run.
+    A contended measurement is repeated, up to `repeats` times. Raises InputError where the engine cannot run.
     """
     trials = combinations(job)
     for options, threads in trials:
         ENGINES[job.engine].compile(replace(job.setup(exported, cache), options=options, threads=threads))
-    trial = TuningJob(job.engine, job.precision, job.device, job.threads, trials)
+    tuning = TuningJob(job.engine, job.precision, job.device, job.threads, trials)
     for left in reversed(range(repeats + 1)):
-        result = run_in_fresh_process(trial, trial.setup(exported, cache))
+        result = run_in_fresh_process(tuning, tuning.setup(exported, cache))
         if not left or not is_contended(result["background_load"], result["seconds"]):
             break
         wait_until_idle()
     return [{"options": options, "threads": threads, "ns": ns}
             for (options, threads), ns in zip(trials, result["ns"].tolist())]
-
-
-if __name__ == "__main__":
-    process.main(TuningJob)

@@ -1,5 +1,7 @@
-"""Weights and exported files are loaded as the network they hold, or refused."""
+"""Weights and exported files are loaded as the network they hold, or refused; a run and seed name their own network."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,44 +9,109 @@ import torch
 from conftest import Refused
 from helpers import tiny_network
 
-from cifar_bench.engines import models
+from cifar_bench import records
+from cifar_bench.engines import export, models
+from cifar_bench.engines.models import teacher, trained_network
 
 
-def test_weights_can_be_saved_and_loaded(tmp_path: Path) -> None:
-    network = tiny_network()
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    loaded = models.load_weights(tmp_path / "weights.pt")
-    x = torch.randn(2, 3, 32, 32)
-    assert not loaded.training
-    assert torch.equal(loaded(x), network(x))
+def same(network: torch.nn.Module, other: torch.nn.Module) -> bool:
+    ours, theirs = network.state_dict(), other.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_missing_files_are_refused(tmp_path: Path, refused: Refused) -> None:
-    with refused(str(tmp_path / "weights.pt"), "run 1_train"):
-        models.load_weights(tmp_path / "weights.pt")
-    with refused(str(tmp_path / "model.pt"), "run 2_export"):
-        models.load_exported(tmp_path / "model.pt")
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(tiny_network().state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>"])
-def test_something_else_in_the_place_of_a_file_is_refused(tmp_path: Path, refused: Refused, content: bytes) -> None:
-    path = tmp_path / "weights.pt"
-    path.write_bytes(content)
-    for load, notebook in ((models.load_weights, "1_train"), (models.load_exported, "2_export")):
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    export.torchscript(tiny_network(), tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+# ---- files
+
+
+def test_weights_and_exports_are_loaded_as_their_network(weights: Path, exported: Path) -> None:
+    for loaded in models.load_weights(weights), models.load_exported(exported):
+        assert same(loaded, tiny_network()) and not loaded.training
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, refused: Refused) -> None:
+    for load, notebook in (models.load_weights, "1_train"), (models.load_exported, "2_export"):
+        with refused(str(tmp_path / "file.pt"), f"run {notebook}"):
+            load(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"<html>", lambda whole: whole[: len(whole) // 2]], ids=["text", "truncated"])
+def test_a_damaged_file_is_refused(damage: Callable[[bytes], bytes], weights: Path, exported: Path, refused: Refused) -> None:
+    for load, path, notebook in (models.load_weights, weights, "1_train"), (models.load_exported, exported, "2_export"):
+        path.write_bytes(damage(path.read_bytes()))
         with refused(str(path), "cannot be loaded", notebook):
             load(path)
 
 
-@pytest.mark.parametrize("thing", [{"conv1.weight": torch.zeros(4, 3, 3, 3)}, torch.zeros(3), tiny_network()])
-def test_something_else_than_this_networks_weights_is_refused(tmp_path: Path, refused: Refused, thing: object) -> None:
-    torch.save(thing, tmp_path / "weights.pt")
+def test_a_file_of_something_else_is_refused(weights: Path, refused: Refused) -> None:
     with refused("cannot be loaded"):
-        models.load_weights(tmp_path / "weights.pt")
+        models.load_exported(weights)
+    torch.save({"conv1.weight": torch.zeros(4, 3, 3, 3)}, weights)
+    with refused("cannot be loaded"):
+        models.load_weights(weights)
 
 
-def test_truncated_weights_are_refused(tmp_path: Path, refused: Refused) -> None:
-    path = tmp_path / "weights.pt"
-    torch.save(tiny_network().state_dict(), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with refused(str(path)):
-        models.load_weights(path)
+# ---- the network of a training run
+
+
+@pytest.fixture
+def write_record(home: Path) -> Callable[[str, str], Path]:
+    """Writes the record of a step of the run "mine" that names the SHA-256 of weights, and returns the step's folder."""
+
+    def write(step: str, sha256: str) -> Path:
+        record = records.Step(step, "mine", {})
+        record.write({"weights_sha256": sha256}, {"dataset": "CIFAR-10"})
+        return record.folder
+
+    return write
+
+
+def test_a_runs_network_is_that_of_its_weights(write_record: Callable[[str, str], Path]) -> None:
+    weights = write_record("train/seed3", "not looked at") / "weights.pt"
+    torch.save(tiny_network().state_dict(), weights)
+    for network, sha256 in trained_network("mine", 3), teacher("mine/3"):
+        assert same(network, tiny_network()) and not network.training
+        assert sha256 == records.sha256(weights)
+
+
+def test_without_weights_the_network_is_read_from_the_export_of_the_same_training_run(
+    write_record: Callable[[str, str], Path], exported: Path, refused: Refused
+) -> None:
+    for seed, sha256 in (("seed3", "abc"), ("seed4", "def")):
+        write_record(f"train/{seed}", sha256)
+    shutil.copy(exported, write_record("export", "abc"))
+    network, sha256 = trained_network("mine", 3)
+    assert same(network, tiny_network()) and not network.training
+    assert sha256 == "abc"
+    with refused("seed4/weights.pt", "run=mine", "seed=4"):
+        trained_network("mine", 4)
+
+
+@pytest.mark.parametrize("seed", [3, 5], ids=["no export", "no training run"])
+def test_a_missing_training_run_is_refused(seed: int, write_record: Callable[[str, str], Path], refused: Refused) -> None:
+    write_record("train/seed3", "abc")
+    with refused(f"seed{seed}/weights.pt", "1_train", "run=mine", f"seed={seed}"):
+        trained_network("mine", seed)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/", "/3", "mine/three", "../mine/3", 3])
+def test_a_name_without_run_and_seed_is_refused(name: object, refused: Refused) -> None:
+    with refused(repr(name), "shipped/0"):
+        teacher(name)
+
+
+def test_the_shipped_network_is_that_of_its_export() -> None:
+    exported = records.step_folder(records.SHIPPED, "export")
+    network, sha256 = trained_network(records.SHIPPED, 0)
+    assert sha256 == records.read(exported)["measurements"]["weights_sha256"]
+    assert same(network, torch.jit.load(exported / "model.pt"))

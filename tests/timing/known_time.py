@@ -1,4 +1,4 @@
-"""Engines whose every image takes a known time."""
+"""Engines of known latency."""
 
 import itertools
 import time
@@ -21,10 +21,10 @@ def spin(ns: int) -> None:
 
 
 class Spin(PythonEngine):
-    """Computes for a known time."""
+    """Spins for a known time."""
 
     name = "spin"
-    options = ("none",)
+    option_sets = ("none",)
     times_ns = TIMES_NS
 
     def __init__(self, setup: Setup) -> None:
@@ -50,14 +50,14 @@ class SpinLonger(Spin):
 
 
 class SpinAlike(Spin):
-    """Takes the same time for every image, so long that LoadGen's own calls (some 40 µs) are half a percent of it."""
+    """Spins equally long for every image, so long that LoadGen's own calls (some 40 µs) are half a percent of it."""
 
     name = "spin-alike"
     times_ns = np.array([8_000_000])
 
 
 class Sleep(Spin):
-    """Sleeps for a known time, long beside the 60 µs or so that the system wakes it up late."""
+    """Sleeps for a known time, much longer than the 60 µs or so by which the system wakes it late."""
 
     name = "sleep"
     times_ns = 4 * TIMES_NS[:100]

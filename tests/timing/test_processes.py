@@ -1,4 +1,4 @@
-"""Every run is a process of its own, keeps every image's time and class, and ends with what waits for it."""
+"""Every run is a process of its own, keeps every image's latency and class, and ends with the process that waits for it."""
 
 import os
 import subprocess
@@ -25,6 +25,7 @@ EAGER, TORCHSCRIPT, CPP = (LatencyJob(engine, "float32", "cpu", threads=1, image
                           for engine in ("eager", "torchscript", "torchscript-cpp"))
 ON_A_GPU = LatencyJob("eager", "float16", "cuda", threads=1, options="contiguous", images=100, warmup=5)
 REPEATED_IMAGE = replace(EAGER, variant=latency.REPEATED_IMAGE)
+JOBS = [EAGER, TORCHSCRIPT, CPP, REPEATED_IMAGE, ON_A_GPU]
 RUNS = 2
 
 Measured = tuple[list[dict], dict[str, np.ndarray], list[int]]
@@ -32,9 +33,9 @@ Measured = tuple[list[dict], dict[str, np.ndarray], list[int]]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """Rows, series, and the process ids of a measurement of five jobs on synthetic data; the last needs a GPU."""
+    """Rows, series, and the process ids of a measurement of JOBS on synthetic data; the last job needs a GPU."""
     folder, pids = tmp_path_factory.mktemp("measured"), []
-    infer.build()  # its compiler's processes are not counted
+    infer.build()  # the compiler's processes are not counted
 
     class Noted(subprocess.Popen):
         def __init__(self, *arguments, **keywords) -> None:
@@ -47,9 +48,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
         patch.setattr(base, "ROOT", folder)
         dataset.find.cache_clear()
         exported = export_all(tiny_network(), folder)
-        base.cache_folder(exported)  # asks the system about the processor: those processes are not counted either
+        base.cache_folder(exported)  # it asks the system about the processor: those processes are not counted either
         patch.setattr(subprocess, "Popen", Noted)
-        rows, series = latency.measure([EAGER, TORCHSCRIPT, CPP, REPEATED_IMAGE, ON_A_GPU], RUNS, exported)
+        rows, series = latency.measure(JOBS, RUNS, exported)
     return rows, series, pids
 
 
@@ -59,44 +60,19 @@ def first_images(monkeypatch: pytest.MonkeyPatch) -> data.Split:
     return data.load("test").first(EAGER.images)
 
 
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")
-every_job = pytest.mark.parametrize("job", [EAGER, TORCHSCRIPT, CPP], ids=lambda job: job.engine)
+every_engine = pytest.mark.parametrize("number", [0, 1, 2], ids=["eager", "torchscript", "torchscript-cpp"])
 
 
-def test_a_model_that_is_replaced_while_it_is_timed_is_no_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
-) -> None:
-    exported = export_all(tiny_network(), tmp_path)
-    monkeypatch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
-    monkeypatch.setattr(latency, "run_rounds", lambda *_: (exported / "model.pt").write_bytes(b"another"))
-    with refused(str(exported / "model.pt"), "was replaced while it was timed"):
-        latency.measure([EAGER], RUNS, exported)
-
-
-@every_job
-def test_series_hold_every_image_of_every_run(measured: Measured, job: LatencyJob) -> None:
-    _, series, _ = measured
-    assert series[job.name].shape == series[f"{job.name}-predicted"].shape == (RUNS, job.images)
-    assert series[job.name].dtype == np.int64
-    assert (series[job.name] > 0).all()
-
-
-@every_job
-def test_kept_classes_are_the_networks(measured: Measured, first_images: data.Split, job: LatencyJob) -> None:
+@every_engine
+def test_series_hold_the_latency_and_class_of_every_image(measured: Measured, first_images: data.Split, number: int) -> None:
+    ns, classes = (measured[1][f"{JOBS[number].name}{suffix}"] for suffix in ("", "-predicted"))
+    assert ns.shape == classes.shape == (RUNS, EAGER.images)
+    assert ns.dtype == np.int64 and (ns > 0).all()
     expected = model.predict(tiny_network(), first_images).argmax(1).numpy()
-    assert len(set(expected)) > 1
-    for classes in measured[1][f"{job.name}-predicted"]:
-        assert np.array_equal(classes, expected)
+    assert len(set(expected)) > 1 and (classes == expected).all()
 
 
-def test_one_image_over_and_over_has_one_class(measured: Measured, first_images: data.Split) -> None:
-    expected = model.predict(tiny_network(), first_images.first(1)).argmax(1).item()
-    assert measured[1][f"{REPEATED_IMAGE.name}-predicted"].shape == (RUNS, REPEATED_IMAGE.images)
-    assert set(measured[1][f"{REPEATED_IMAGE.name}-predicted"].flat) == {expected}
-    assert measured[0][3]["accuracy"] == (100 if expected == first_images.labels[0] else 0)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2], ids=["eager", "torchscript", "torchscript-cpp"])
+@every_engine
 def test_a_row_follows_from_the_series(measured: Measured, first_images: data.Split, number: int) -> None:
     rows, series, _ = measured
     row, ns = rows[number], series[rows[number]["series"]]
@@ -106,57 +82,51 @@ def test_a_row_follows_from_the_series(measured: Measured, first_images: data.Sp
         assert [run[f"{name}_ns"] for run in row["runs"]] == pytest.approx(np.percentile(ns, share, axis=1))
     blocks = ns.reshape(RUNS, 20, 5)
     assert np.array([run["block_p50_ns"] for run in row["runs"]]) == pytest.approx(np.median(blocks, axis=2))
-    right = series[f"{row['series']}-predicted"] == first_images.labels.numpy()
-    assert row["accuracy"] == pytest.approx(100 * right.mean())
+    correct = series[f"{row['series']}-predicted"] == first_images.labels.numpy()
+    assert row["accuracy"] == pytest.approx(100 * correct.mean())
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3], ids=["eager", "torchscript", "torchscript-cpp", "one image"])
-def test_a_row_says_how_its_process_fared(measured: Measured, number: int) -> None:
-    row = measured[0][number]
-    assert row["max_logit_error"] < 1e-3  # also where the first image's are what is expected of all
-    assert row["file_bytes"] > 1000
-    for run in row["runs"]:
-        assert run["first_image_ns"] > 0 and run["load_ns"] > 0 and run["involuntary_switches"] >= 0
-        assert -0.2 < run["background_load"] <= 1  # the system counts in hundredths of a second, and a run is short
+def test_the_repeated_image_has_one_class(measured: Measured, first_images: data.Split) -> None:
+    expected = model.predict(tiny_network(), first_images.first(1)).argmax(1).item()
+    assert measured[1][f"{REPEATED_IMAGE.name}-predicted"].shape == (RUNS, REPEATED_IMAGE.images)
+    assert set(measured[1][f"{REPEATED_IMAGE.name}-predicted"].flat) == {expected}
+    assert measured[0][3]["accuracy"] == (100 if expected == first_images.labels[0] else 0)
 
 
-def test_rows_are_in_the_order_of_the_jobs_and_say_what_was_run(measured: Measured) -> None:
-    for row, job in zip(measured[0], [EAGER, TORCHSCRIPT, CPP, REPEATED_IMAGE, ON_A_GPU], strict=True):
+def test_a_row_has_the_job_and_the_state_of_its_processes(measured: Measured) -> None:
+    for row, job in zip(measured[0][:4], JOBS):
         assert row.items() >= {"engine": job.engine, "precision": job.precision, "device": job.device, "threads": 1,
                                "images": 100, "warmup": 5, "variant": job.variant}.items()
+        assert row["max_logit_error"] < 1e-3  # also of the repeated image
+        assert row["file_bytes"] > 1000 and "reason" not in row and len(row["runs"]) == RUNS
+        for run in row["runs"]:
+            assert run["first_image_ns"] > 0 and run["load_ns"] > 0 and run["involuntary_switches"] >= 0
+            assert -0.2 < run["background_load"] <= 1  # the system counts in hundredths of a second, and a run is short
 
 
-def test_every_run_is_a_process_of_its_own(measured: Measured) -> None:
-    _, series, pids = measured
-    assert os.getpid() not in pids
-    assert len(set(pids)) == len(pids) >= RUNS * len([name for name in series if not name.endswith("-predicted")])
-
-
-@needs_no_gpu
-def test_an_engine_that_cannot_run_is_a_row_with_its_reason(measured: Measured) -> None:
-    rows, series, _ = measured
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")
+def test_every_run_is_a_process_of_its_own_and_a_job_that_fails_is_not_run_again(measured: Measured) -> None:
+    rows, series, pids = measured
     assert "cuda" in rows[4]["reason"].lower() or "nvidia" in rows[4]["reason"].lower()
-    assert "runs" not in rows[4]
-    assert ON_A_GPU.name not in series
+    assert "runs" not in rows[4] and ON_A_GPU.name not in series
+    autotuned = 2  # eager and TorchScript
+    assert os.getpid() not in pids and len(set(pids)) == len(pids) == autotuned + 4 * RUNS + 1
 
 
-@needs_no_gpu
-def test_an_engine_that_cannot_run_leaves_the_others_whole(measured: Measured) -> None:
-    for row in measured[0][:4]:
-        assert "reason" not in row
-        assert len(row["runs"]) == RUNS
+def test_a_model_that_is_replaced_while_it_is_timed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    exported = export_all(tiny_network(), tmp_path)
+    monkeypatch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
+    monkeypatch.setattr(latency, "run_rounds", lambda *_: (exported / "model.pt").write_bytes(b"another"))
+    with refused(str(exported / "model.pt"), "was replaced while it was timed"):
+        latency.measure([EAGER], RUNS, exported)
 
 
-@needs_no_gpu
-def test_an_engine_that_cannot_run_is_tried_once(measured: Measured) -> None:
-    tries = 2  # of eager's options and of TorchScript's
-    assert len(measured[2]) == tries + 4 * RUNS + 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has ended")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not signal a process that its parent has ended")
 @pytest.mark.parametrize(("job", "name"), [(EAGER, "python"), (CPP, "infer")], ids=["while it starts", "in the C++ program"])
-def test_what_times_ends_with_what_waits_for_it(job: LatencyJob, name: str, tmp_path: Path) -> None:
-    infer.build()  # in time, so that all children are those meant
+def test_a_measurement_ends_with_the_process_that_waits_for_it(job: LatencyJob, name: str, tmp_path: Path) -> None:
+    infer.build()  # before, so that all children are those meant
     exported, endless = export_all(tiny_network(), tmp_path), replace(job, warmup=5_000_000)
     waits = (f"from pathlib import Path; from cifar_bench.timing.latency import LatencyJob\n"
              f"from cifar_bench.timing.process import run_in_fresh_process\n"
@@ -178,12 +148,12 @@ def test_what_times_ends_with_what_waits_for_it(job: LatencyJob, name: str, tmp_
                 child.kill()
 
 
-def test_an_engine_that_fails_in_its_process_says_why_in_one_sentence(
+def test_an_engine_that_fails_in_its_process_gives_the_reason_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing was compiled before
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # with nothing compiled before
     exported, job = export_all(tiny_network(), tmp_path), replace(EAGER, engine="compile")
     with pytest.raises(InputError) as caught:
         process.run_in_fresh_process(job, job.setup(exported, exported))
@@ -193,7 +163,7 @@ def test_an_engine_that_fails_in_its_process_says_why_in_one_sentence(
 
 
 @pytest.mark.parametrize("module", ["latency", "tuning", "batches", "loadgen"])
-def test_what_times_does_not_wait_for_scipy(module: str) -> None:
+def test_a_measurement_does_not_import_scipy(module: str) -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", f"import sys, cifar_bench.timing.{module}; print('scipy' in sys.modules)"],
         capture_output=True, text=True, check=True)

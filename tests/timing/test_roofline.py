@@ -1,4 +1,4 @@
-"""The ceilings are those of the machine: nothing measured lies above them, and counts follow from the network."""
+"""The rooflines are those of the machine: nothing measured lies above them, and FLOP and bytes follow from the network."""
 
 from types import SimpleNamespace
 
@@ -11,10 +11,8 @@ from cifar_bench.timing import roofline
 from cifar_bench.timing.roofline import Layer
 from cifar_lib import model
 
-MEASURED = {"peak_flop_per_s": 1e11, "copies": [{"bytes": 16384, "bytes_per_s": 4e10}, {"bytes": 2**28, "bytes_per_s": 1e10}]}
 
-
-def test_layers_are_the_networks_in_order_and_their_operations_all_there_are() -> None:
+def test_layers_are_the_networks_in_order_with_all_of_its_flop() -> None:
     network = model.ResNet9().eval()
     layers = list(roofline.layers(network))
     assert [layer.name for layer in layers] == ["first.0", "second.enter.0", "second.residual.0.0", "second.residual.1.0",
@@ -36,62 +34,58 @@ def test_a_batch_shares_the_weights() -> None:
     assert layer.bytes(batch=8, size=2) == 360
 
 
-@pytest.mark.parametrize(("intensity", "cached", "limit"), [(1, True, 4e10), (1, False, 1e10), (100, True, 1e11)])
-def test_the_roof_is_the_lower_of_two_ceilings(intensity: float, cached: bool, limit: float) -> None:
-    assert precision.roof(MEASURED, intensity, cached) == pytest.approx(limit)
+@pytest.mark.parametrize(("intensity", "cached", "attainable"), [(1, True, 4e10), (1, False, 1e10), (100, True, 1e11)])
+def test_the_roofline_is_the_lower_of_two_limits(intensity: float, cached: bool, attainable: float) -> None:
+    copies = [{"bytes": 2**14, "bytes_per_s": 4e10}, {"bytes": 2**28, "bytes_per_s": 1e10}]
+    measured = {"peak_flop_per_s": 1e11, "copies": copies}
+    assert precision.attainable_flop_per_s(measured, intensity, cached) == pytest.approx(attainable)
 
 
 @pytest.mark.measures
-def test_no_layer_lies_above_the_roof() -> None:
+def test_no_layer_lies_above_the_roofline() -> None:
     measured = roofline.measure(model.ResNet9().eval(), "float32", "cpu", [1, 8], threads=2)
     assert [point["batch"] for point in measured["points"]] == [1, 8] * 9
-    assert precision.beyond_the_roof(measured) == []
+    assert precision.layers_above_roofline(measured) == []
     rates = [point["flop"] / np.mean(point["seconds"]) for point in measured["points"]]
-    assert max(rates) > 0.2 * measured["peak_flop_per_s"]  # a roof far above everything would hold, too
+    assert max(rates) > 0.2 * measured["peak_flop_per_s"]  # or a roofline far above everything would pass
 
 
 @pytest.mark.measures
-def test_eight_bits_have_a_roof_and_no_layers() -> None:
+def test_int8_has_a_roofline_and_no_layers() -> None:
     measured = roofline.measure(model.ResNet9([2, 4, 8, 16]).eval(), "int8", "cpu", [1], threads=1)
     assert (measured["element_bytes"], measured["points"]) == (1, [])
     assert 1e9 < measured["peak_flop_per_s"] == measured["products"]["matrix product"] < 1e14
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_measuring_leaves_the_network_and_the_settings_as_they_were(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, before = model.ResNet9([2, 4, 8, 16]).eval(), (torch.backends.cudnn.allow_tf32, torch.get_num_threads())
-    used = set()
+def test_measuring_uses_the_threads_and_leaves_the_network_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, threads, used = model.ResNet9([2, 4, 8, 16]).eval(), torch.get_num_threads(), set()
     monkeypatch.setattr(roofline, "_seconds", lambda work, device: used.add(torch.get_num_threads()) or [1.0])
-    monkeypatch.setattr(roofline, "_int8_rate", lambda threads: 1e9)
-    roofline.measure(network, precision, "cpu", [1], threads=before[1] + 1)
-    assert used == {before[1] + 1}
+    monkeypatch.setattr(roofline, "MATRICES", [8])
+    monkeypatch.setattr(roofline, "CONVOLVED", [1])
+    try:
+        roofline.measure(network, "bfloat16", "cpu", [1], threads + 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert used == {threads + 1}
     assert network.linear.weight.dtype == torch.float32
-    assert (torch.backends.cudnn.allow_tf32, torch.get_num_threads()) == before
 
 
-def test_a_time_is_measured_in_repeats_that_share_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "repeated"), [(1 / 1024, int(1024 * roofline.SECONDS / roofline.REPEATS)), (64, 1)])
+def test_the_repeats_share_the_seconds(seconds: float, repeated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, calls = {"seconds": 0.0}, []
 
     def work() -> None:
         calls.append(clock["seconds"])
-        clock["seconds"] += 1 / 1024 if len(calls) > 1 else 5  # the first sets up what is set up lazily
+        clock["seconds"] += seconds if len(calls) > 1 else 5  # the first call warms up
 
     monkeypatch.setattr(roofline, "time", SimpleNamespace(perf_counter=lambda: clock["seconds"]))
-    assert roofline._seconds(work, "cpu") == [1 / 1024] * roofline.REPEATS
-    share = int(1024 * roofline.SECONDS / roofline.REPEATS)
-    assert len(calls) == 2 + roofline.REPEATS * share
+    assert roofline._seconds(work, "cpu") == [seconds] * roofline.REPEATS
+    assert len(calls) == 2 + roofline.REPEATS * repeated
 
 
-def test_work_longer_than_the_seconds_is_done_once_in_each_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = {"seconds": 0.0}
-    monkeypatch.setattr(roofline, "time", SimpleNamespace(perf_counter=lambda: clock["seconds"]))
-    times = roofline._seconds(lambda: clock.update(seconds=clock["seconds"] + 64), "cpu")
-    assert times == [64] * roofline.REPEATS and clock["seconds"] == 64 * (2 + roofline.REPEATS)
-
-
-def test_the_best_rate_counts_and_no_larger_product_is_tried_after_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_rate_is_the_peak_and_no_larger_product_is_tried_after_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([[2e-3, 1e-3], [1e-3, 4e-3], [0.2, 0.3], [1e-9]])
     monkeypatch.setattr(roofline, "_seconds", lambda work, device: next(seconds))
     shapes = (((side, side), (side, side)) for side in (8, 16, 32, 64))
-    assert roofline._best_rate(torch.matmul, shapes, torch.float32, "cpu") == pytest.approx(2 * 16**3 / 1e-3)
+    assert roofline._peak_flop_per_s(torch.matmul, shapes, torch.float32, "cpu") == pytest.approx(2 * 16**3 / 1e-3)
     assert next(seconds) == [1e-9]  # of the largest

@@ -1,6 +1,6 @@
-"""Engines of known time, measured by the whole pipeline: fresh processes, timer, statistics, comparison, LoadGen.
+"""Engines of known latency, measured by the whole pipeline: fresh processes, timer, statistics, comparison, LoadGen.
 
-How often the intervals hold is tested on generated series, in test_statistics.
+The coverage of the intervals is tested on generated series, in test_statistics.
 """
 
 import subprocess
@@ -36,7 +36,7 @@ def job(engine: str, variant: str = "", images: int = known_time.IMAGES) -> Late
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of exported files, while the timer's processes know the engines of known time."""
+    """A folder of exported files, while the measuring processes know the engines of known latency."""
     folder, here = tmp_path_factory.mktemp("truth"), Path(__file__).parent
     (folder / "sitecustomize.py").write_text(  # Python imports a module of this name when it starts
         "import cifar_bench.engines, known_time\ncifar_bench.engines.ENGINES.update(known_time.BY_NAME)\n")
@@ -52,19 +52,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def measured(exported: Path) -> tuple[dict[str, dict], np.ndarray]:
-    """The rows by name, and the first run's series (ns) of the engine that spins."""
+def measured(exported: Path) -> tuple[dict[tuple[str, str], dict], np.ndarray]:
+    """The rows by engine and variant, and the first run's series (ns) of the engine that spins."""
     rows, series = latency.measure([job("spin"), job("spin", AA_TEST), job("spin-longer")], RUNS, exported)
-    return {analysis.name(row): row for row in rows}, series["spin-float32"][0]
+    return {(row["engine"], row["variant"]): row for row in rows}, series["spin-float32"][0]
 
 
 @pytest.fixture
-def rows(measured: tuple[dict[str, dict], np.ndarray]) -> dict[str, dict]:
+def rows(measured: tuple[dict, np.ndarray]) -> dict[tuple[str, str], dict]:
     return measured[0]
 
 
 @pytest.fixture
-def spun_ns(measured: tuple[dict[str, dict], np.ndarray]) -> np.ndarray:
+def spun_ns(measured: tuple[dict, np.ndarray]) -> np.ndarray:
     return measured[1]
 
 
@@ -72,10 +72,10 @@ def spun_ns(measured: tuple[dict[str, dict], np.ndarray]) -> np.ndarray:
 def test_quantiles_are_those_of_the_known_distribution(spun_ns: np.ndarray, quantile: float, z: float) -> None:
     low, high = statistics.quantile_interval(spun_ns, quantile)
     assert low < known_time.MEDIAN_NS * np.exp(known_time.SIGMA * z) < high
-    assert high / low < 1.15  # an interval that holds anything would show nothing
+    assert high / low < 1.15  # or an interval that contains everything would pass
 
 
-def test_every_image_takes_its_known_time_and_hardly_more(spun_ns: np.ndarray) -> None:
+def test_every_image_has_its_known_latency_and_hardly_more(spun_ns: np.ndarray) -> None:
     excess = spun_ns - known_time.TIMES_NS
     assert (excess >= 0).all()
     assert np.median(excess) < 0.01 * known_time.MEDIAN_NS
@@ -83,7 +83,7 @@ def test_every_image_takes_its_known_time_and_hardly_more(spun_ns: np.ndarray) -
 
 @pytest.fixture
 def burners() -> Iterator[None]:
-    """Programs that keep every core busy, for some seconds."""
+    """Processes that keep every core busy, for some seconds."""
     programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores())]
     end = threading.Timer(5, lambda: [program.kill() for program in programs])
     end.start()
@@ -94,9 +94,7 @@ def burners() -> Iterator[None]:
         program.wait()
 
 
-def test_what_others_disturb_for_a_part_of_the_time_is_measured_again_and_comes_out_right(
-    exported: Path, burners: None
-) -> None:
+def test_contended_runs_are_repeated_and_the_result_is_right(exported: Path, burners: None) -> None:
     (row,), _ = latency.measure([job("spin")], 3, exported, repeats=3)
     contended = [run for run in row["runs"] if run["contended"]]
     assert len(contended) > 0 and min(run["background_load"] for run in contended) > 0.2
@@ -105,23 +103,24 @@ def test_what_others_disturb_for_a_part_of_the_time_is_measured_again_and_comes_
     assert median == pytest.approx(np.median(known_time.TIMES_NS) / 1e3, rel=0.02)
 
 
-def test_a_sleeping_engine_takes_its_time_and_what_waking_up_costs(exported: Path) -> None:
+def test_a_sleeping_engine_has_its_known_latency_and_that_of_waking_up(exported: Path) -> None:
     slept_ns = known_time.Sleep.times_ns
     [row], _ = latency.measure([job("sleep", images=len(slept_ns))], 2, exported)
     for run in row["runs"]:
         assert 1 < run["p50_ns"] / np.median(slept_ns) < 1.3
 
 
-def test_an_engine_is_found_as_fast_as_itself(rows: dict[str, dict]) -> None:
-    again = rows["spin (in the A/A test)"]["runs"]
-    ratio, _ = statistics.ratio_interval([run["p50_ns"] for run in again], [run["p50_ns"] for run in rows["spin"]["runs"]])
+def ratio_of_medians(row: dict, base: dict) -> tuple[float, statistics.Interval]:
+    return statistics.ratio_interval(*([run["p50_ns"] for run in runs] for runs in (row["runs"], base["runs"])))
+
+
+def test_an_engine_is_found_as_fast_as_itself(rows: dict[tuple[str, str], dict]) -> None:
+    ratio, _ = ratio_of_medians(rows["spin", AA_TEST], rows["spin", ""])
     assert ratio == pytest.approx(1, abs=0.01)
 
 
-def test_a_slowdown_of_2_percent_is_found(rows: dict[str, dict]) -> None:
-    longer = rows["spin-longer"]["runs"]
-    ratio, (low, high) = statistics.ratio_interval([run["p50_ns"] for run in longer],
-                                              [run["p50_ns"] for run in rows["spin"]["runs"]])
+def test_a_slowdown_of_2_percent_is_found(rows: dict[tuple[str, str], dict]) -> None:
+    ratio, (low, high) = ratio_of_medians(rows["spin-longer", ""], rows["spin", ""])
     assert ratio == pytest.approx(1.02, abs=0.01)
     assert 1 < low < high < 1.04
 

@@ -1,6 +1,6 @@
 """The C++ program, `infer`: built from the installed PyTorch with CMake and Ninja, and run.
 
-    python -m cifar_bench.engines.infer     # builds it and says where it lies; then it works by itself, see its --help
+    python -m cifar_bench.engines.infer     # builds it and prints its path; it runs without Python, see its --help
 """
 
 import hashlib
@@ -23,26 +23,25 @@ from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
 
 SOURCES = Path(__file__).parent
-FILES = ("CMakeLists.txt", "infer.cpp", "npy.hpp", "onednn.cpp", "onednn.hpp", "openvino.cpp", "openvino.hpp",
-         "torchscript.cpp", "torchscript.hpp")
-# Where oneDNN may be installed, by a system's packages or conda's
+# Where oneDNN may be installed, by the system's packages or conda's
 PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
 VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"
 COMPILERS = ("c++", "g++", "clang++")
-SETTINGS = {"frozen", "optimize_for_inference", "channels-last"}  # what the program can set
+OPTIONS = {"frozen", "optimize_for_inference", "channels-last"}  # those that the program knows
 
 
 def build() -> Path:
-    """The program, built where it is not there yet; about half a minute. Raises InputError where it cannot be built."""
+    """The program, built unless it exists; about half a minute. Raises InputError where it cannot be built."""
     libraries = {"TORCH": Path(torch.__file__).parent}
     if openvino := importlib.util.find_spec("openvino"):
         libraries["OPENVINO"] = Path(openvino.origin).parent
     versions = [metadata.version(name.lower()) for name in libraries]
     if prefix := onednn():
         libraries["ONEDNN"] = prefix
-        versions.append((prefix / VERSION_HEADER).read_text(encoding="utf-8"))
-    parts = [*libraries.values(), *versions, *((SOURCES / name).read_text(encoding="utf-8") for name in FILES)]
-    key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
+        versions.append(onednn_version())
+    files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".hpp", ".txt"})
+    sources = [path.read_text(encoding="utf-8") for path in files]
+    key = hashlib.sha256("".join(map(str, [*libraries.values(), *versions, *sources])).encode()).hexdigest()[:16]
     program = ROOT / "build" / f"infer-{key}"
     if program.is_file():
         return program
@@ -50,7 +49,7 @@ def build() -> Path:
         raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
     with tempfile.TemporaryDirectory() as folder:
         _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
-             f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{name}={folder}" for name, folder in libraries.items()))
+              f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{name}={path}" for name, path in libraries.items()))
         _call(_tool("cmake"), "--build", folder)
         with records.replacing(program) as scratch:
             shutil.copy2(Path(folder) / "infer", scratch)
@@ -58,14 +57,12 @@ def build() -> Path:
 
 
 def onednn() -> Path | None:
-    """Where oneDNN and its headers are installed; None where they are not."""
+    """The folder where oneDNN and its headers are installed; None where they are not."""
     return next((prefix for prefix in PREFIXES if (prefix / VERSION_HEADER).is_file()), None)
 
 
 def onednn_version() -> str:
-    """The version of the oneDNN that is installed; nothing where none is."""
-    if not onednn():
-        return ""
+    """The version of the installed oneDNN."""
     header = (onednn() / VERSION_HEADER).read_text(encoding="utf-8")
     return ".".join(re.search(rf"DNNL_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
 
@@ -74,16 +71,16 @@ def run(
     model_file: Path, test: Split, logits: int, warmup: int = 0, threads: int = 0, device: str = "cpu",
     precision: str = "float32", options: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Classify the images of `test` one at a time with the program, which takes those of `options` that it knows.
+    """Classify the images of `test` one at a time with the program and those of `options` that it knows.
 
-    Returns `ns` and `warmup_ns` (int64, an entry for each image), `classes` (uint8), `logits` (float32 N×10, of so many
-    images), `load_ns`, `involuntary_switches` and `background_load`. Raises InputError with the program's own sentence.
+    Returns `ns` and `warmup_ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first `logits`
+    images), `load_ns`, `involuntary_switches` and `background_load`. Raises InputError with the program's error message.
     """
     with tempfile.TemporaryDirectory() as folder:
         images, out = Path(folder) / "images.bin", Path(folder) / "out"
         np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
         _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
-             "--device", device, "--precision", precision, "--options", ",".join(SETTINGS & set(options)), "--logits", logits,
+              "--device", device, "--precision", precision, "--options", ",".join(OPTIONS & set(options)), "--logits", logits,
               "--out", out)
         arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
     single = {name: arrays[name][0] for name in ("load_ns", "involuntary_switches", "background_load")}
@@ -91,7 +88,7 @@ def run(
 
 
 def _tool(name: str) -> str:
-    """CMake or Ninja, of this Python's environment if it has its own."""
+    """The path of CMake or Ninja: that of this Python's environment, if it has one."""
     tool = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if not tool:
         raise InputError(f"{name} was not found: pip install {name}.")

@@ -1,4 +1,4 @@
-"""Builds the C++ program and says where it lies, so that it can be used by itself."""
+"""Builds the C++ program and prints its path, so that it can be run without Python."""
 
 import sys
 

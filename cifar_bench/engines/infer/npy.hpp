@@ -1,4 +1,4 @@
-// NumPy's own format, so that Python reads the numbers as they are (numpy.lib.format, version 1.0).
+// NumPy's file format (numpy.lib.format, version 1.0).
 #pragma once
 
 #include <filesystem>
@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-// `type` is NumPy's name of Number, as "<i8".
+// `type` is NumPy's name of Number: "<i8", say.
 template <typename Number>
 void save(const std::filesystem::path& path, const std::string& type, const std::vector<Number>& values) {
-    std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(values.size()) + ",), }";
+    std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(values.size()) + ",)}";
     header.resize((10 + header.size() + 64) / 64 * 64 - 11, ' ');
     header += '\n';
     const char start[] = {'\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xff),

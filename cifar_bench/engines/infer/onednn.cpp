@@ -16,29 +16,29 @@ using Arguments = std::unordered_map<int, memory>;
 using Layout = memory::format_tag;
 using Type = memory::data_type;
 
-// Versions 2 and 3 of oneDNN describe a primitive, a pooling and a ReLU each in their own way.
+// Versions 2 and 3 of oneDNN differ in how they describe a primitive, a pooling and a ReLU.
 #if DNNL_VERSION_MAJOR < 3
 using Pooling = dnnl::pooling_v2_forward;
 
-template <typename Primitive, typename... Words>
-auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Words&... words) {
-    return typename Primitive::primitive_desc(typename Primitive::desc(dnnl::prop_kind::forward_inference, words...), attributes,
-                                              engine);
+template <typename Primitive, typename... Parts>
+auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Parts&... parts) {
+    const typename Primitive::desc description(dnnl::prop_kind::forward_inference, parts...);
+    return typename Primitive::primitive_desc(description, attributes, engine);
 }
 
 void append_relu(dnnl::post_ops& after) { after.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0); }
 #else
 using Pooling = dnnl::pooling_forward;
 
-template <typename Primitive, typename... Words>
-auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Words&... words) {
-    return typename Primitive::primitive_desc(engine, dnnl::prop_kind::forward_inference, words..., attributes);
+template <typename Primitive, typename... Parts>
+auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Parts&... parts) {
+    return typename Primitive::primitive_desc(engine, dnnl::prop_kind::forward_inference, parts..., attributes);
 }
 
 void append_relu(dnnl::post_ops& after) { after.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0); }
 #endif
 
-// The activations of one image, and in 8 bits what one step of theirs stands for.
+// The activations of one image and, in int8, their scale.
 struct Activations {
     memory data;
     Type type;
@@ -54,7 +54,7 @@ public:
         : arrays_(arrays), int8_(precision == "int8"),
           type_(int8_ ? Type::u8 : precision == "bfloat16" ? Type::bf16 : Type::f32),
           image_({{1, 3, 32, 32}, Type::f32, Layout::nchw}, engine_) {
-        if (!int8_ && arrays.count("input_scale")) throw std::invalid_argument("its weights are in 8 bits.");
+        if (!int8_ && arrays.count("input_scale")) throw std::invalid_argument("its weights are int8-quantized.");
         Activations x{image_, Type::f32, 3, 32};
         if (int8_)
             x = converted(x, Type::s8, array("input_scale").values.at(0));
@@ -84,7 +84,7 @@ private:
     const Arrays& arrays_;  // only read while this is made
     const bool int8_;
     const Type type_;       // of all activations but the image
-    int convolutions_ = 0;  // so many are made
+    int convolutions_ = 0;  // number of those added
     dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
     dnnl::stream stream_{engine_};
     memory image_, logits_;
@@ -97,7 +97,7 @@ private:
 
     void add(const dnnl::primitive& primitive, Arguments arguments) { steps_.push_back({primitive, std::move(arguments)}); }
 
-    // Channels last, but blocks of channels as oneDNN chooses them in float32, for which they are faster.
+    // Channels last; in float32 the layout that oneDNN chooses (blocks of channels), which is faster.
     memory::desc layout(const memory::dims& shape, Type type) const {
         return {shape, type, type == Type::f32 ? Layout::any : Layout::nhwc};
     }
@@ -112,16 +112,16 @@ private:
         return copied(values, {static_cast<int64_t>(values.size())}, Layout::a);
     }
 
-    // The weights of that name as a primitive takes them, converted once.
+    // The weights of that name in a primitive's layout, converted once.
     memory weights(const std::string& name, Layout layout, const memory::desc& description) {
         auto plain = copied(array(name).values, array(name).shape, layout);
-        memory made(description, engine_);
-        dnnl::reorder(plain, made).execute(stream_, plain, made);
+        memory converted(description, engine_);
+        dnnl::reorder(plain, converted).execute(stream_, plain, converted);
         stream_.wait();
-        return made;
+        return converted;
     }
 
-    // Let a primitive multiply its products by `factors`: one, or one for each output channel of a convolution.
+    // Scale a primitive's products by `factors`: a single one, or one per output channel of a convolution.
     void multiply(const std::vector<float>& factors, [[maybe_unused]] int argument, dnnl::primitive_attr& attributes,
                   [[maybe_unused]] Arguments& arguments) const {
 #if DNNL_VERSION_MAJOR < 3
@@ -145,7 +145,7 @@ private:
         return {reorder(x.data, {x.shape(), type, Layout::nhwc}, 1 / scale), type, x.channels, x.size, scale};
     }
 
-    // The next 3×3 convolution with its ReLU. A shortcut's activations are added to the result, which takes their place.
+    // The next 3×3 convolution with its ReLU. A shortcut's activations are added to the output, which overwrites them.
     Activations convolution(const Activations& x, const Activations* shortcut = nullptr) {
         const auto which = std::to_string(convolutions_++);
         const auto& shape = array("weight" + which).shape;
@@ -159,7 +159,7 @@ private:
             y.scale = array("output_scale" + which).values.at(0);
             auto factors = array("product_scale" + which).values;
             for (size_t channel = 0; channel < bias.size(); ++channel) {
-                bias[channel] /= DNNL_VERSION_MAJOR < 3 ? factors[channel] : y.scale;  // added before the factors, or after
+                bias[channel] /= DNNL_VERSION_MAJOR < 3 ? factors[channel] : y.scale;  // added before scaling, or after
                 factors[channel] /= y.scale;
             }
             multiply(factors, DNNL_ARG_WEIGHTS, attributes, arguments);
@@ -214,6 +214,6 @@ Classifier make_with_onednn(const Arrays& arrays, const std::string& precision) 
 }
 #else
 Classifier make_with_onednn(const Arrays&, const std::string&) {
-    throw std::invalid_argument("it takes oneDNN, which was not there when this program was built.");
+    throw std::invalid_argument("it needs oneDNN, which was missing when this program was built.");
 }
 #endif

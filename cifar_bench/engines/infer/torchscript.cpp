@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kBenchmark = 9, kAllowTF32 = 12;  // among the arguments of aten::_convolution
 
-// As cifar_bench/engines/pytorch.py does and explains. What is run as it was loaded keeps its constant for cuDNN's search.
+// See _set_convolutions in engines/pytorch.py. With default options the program's own constant for cuDNN's search stays.
 void set_convolutions(const torch::jit::Module& program, bool search) {
     const auto kind = c10::Symbol::fromQualString("aten::_convolution");
     for (const auto& module : program.modules())

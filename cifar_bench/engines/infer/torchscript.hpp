@@ -8,6 +8,6 @@
 
 #include "openvino.hpp"
 
-// `options` are any of frozen, optimize_for_inference and channels-last. Throws where it cannot be loaded.
+// `options` are any of frozen, optimize_for_inference and channels-last. Throws where the file cannot be loaded.
 Network load_torchscript(const std::string& path, torch::Device device, torch::Dtype precision,
                          const std::set<std::string>& options);
