@@ -11,6 +11,7 @@ from pathlib import Path
 from cifar_bench import RUN_NAME, records
 from cifar_bench.analysis.evidence import STEPS
 from cifar_bench.records import PROFILE_VARIABLE, REFERENCE_GPUS, REFERENCE_TRAINING_RUNS, SHIPPED, code
+from cifar_lib import InputError
 
 RUN, PROFILE = str(config["run"]), config["profile"]
 if not RUN_NAME.fullmatch(RUN):

@@ -6,7 +6,7 @@ ROOT = Path(__file__).resolve().parent.parent  # the clone: notebooks find data/
 
 
 class InputError(Exception):
-    """Something the user can mend: the message is one sentence that says what is wrong and what to do."""
+    """An error that the user can fix: its message is one sentence that says what is wrong and what to do."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback."""

@@ -1,7 +1,7 @@
-"""Where CIFAR-10 lies: found, downloaded, unpacked and verified; synthetic data where it cannot be had.
+"""The files of CIFAR-10: found, downloaded, unpacked and verified; synthetic data where they cannot be had.
 
-Dataset: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, in its binary version: a batch file
-is 10,000 records of one label byte and 3,072 pixel bytes (red, green and blue planes of 32×32, row by row).
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, in the binary version: a batch file holds 10,000
+records of one label byte and 3,072 pixel bytes (a plane each of red, green and blue, 32×32, row by row).
 """
 
 import gzip
@@ -47,8 +47,8 @@ class DamagedArchive(InputError):
 def read(split: str) -> tuple[np.ndarray, np.ndarray, dict]:
     """The images (uint8 N×3×32×32) and labels (int64 N) of "train" or "test", in the official order, and their origin.
 
-    The origin is what a record says of its data: {"dataset": "CIFAR-10" or "synthetic", "sha256": {file name: hash}}. Raises
-    InputError where a file is damaged.
+    The origin is for the record: {"dataset": "CIFAR-10" or "synthetic", "sha256": {file name: hash}}. Raises InputError where
+    a file is damaged.
     """
     folder = find()
     contents = {name: _read_verified(folder / name) for name in FILES[split]}
@@ -62,21 +62,18 @@ def read(split: str) -> tuple[np.ndarray, np.ndarray, dict]:
 
 @cache
 def find() -> Path:
-    """The folder with the six batch files: from $CIFAR10_DIR, else data/, else downloaded, else synthetic.
+    """The folder with the six batch files: from $CIFAR10_DIR, else data/, else downloaded, else synthetic data.
 
-    $CIFAR10_DIR may name the archive, the folder it unpacks to, or a folder that holds either; the word "synthetic"
-    asks for synthetic data. Raises InputError where what is named holds no batches.
+    $CIFAR10_DIR names the archive, the folder that it unpacks to, or a folder that holds either; the word "synthetic" asks for
+    synthetic data. Raises InputError where $CIFAR10_DIR holds none of these.
     """
-    named, data = os.environ.get("CIFAR10_DIR"), ROOT / "data"
-    if named == SYNTHETIC:
+    given, data = os.environ.get("CIFAR10_DIR"), ROOT / "data"
+    if given == SYNTHETIC:
         return _synthetic(data / SYNTHETIC)
-    if named:
-        place = Path(named).expanduser()
-        if not place.exists():
-            raise InputError(f"CIFAR10_DIR is {named}, which does not exist: name the archive {ARCHIVE} or its folder.")
-        folder = _batches_in(place)
+    if given:
+        folder = _batches_in(Path(given).expanduser())
         if not folder:
-            raise InputError(f"CIFAR10_DIR is {named}, which holds neither {ARCHIVE} nor the six batch files.")
+            raise InputError(f"CIFAR10_DIR is {given}, but neither {ARCHIVE} nor the six batch files are there.")
         return folder
     if folder := _batches_in(data):
         return folder
@@ -92,27 +89,28 @@ def find() -> Path:
 
 
 def location() -> str:
-    """What CIFAR10_DIR must be for a child process to find what this one found, without looking again."""
+    """The value of CIFAR10_DIR with which a child process finds the same folder without searching or downloading."""
     folder = find()
     return SYNTHETIC if _is_synthetic(folder) else str(folder)
 
 
 def _download(folder: Path) -> Path:
-    """The archive, fetched to `folder` with a progress bar. Raises ConnectionError where the server does not give it."""
+    """The archive, downloaded to `folder` with a progress bar. Raises ConnectionError where the server does not send it."""
     import pooch  # here: few processes need it
     import requests
 
     pooch.get_logger().setLevel("WARNING")
     urls = {ARCHIVE: os.environ.get("CIFAR10_URL") or URL}
     site = pooch.create(folder, "", registry={ARCHIVE: None}, urls=urls, retry_if_failed=RETRIES)
-    with _writing(folder):
+    with _file_errors(folder, "written"):
         try:
             return Path(site.fetch(ARCHIVE, downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_S)))
-        except (requests.RequestException, ValueError) as error:  # an address may be none
+        except (requests.RequestException, ValueError) as error:  # ValueError: the address is not a URL
             raise ConnectionError(error) from error
 
 
 def _batches_in(place: Path) -> Path | None:
+    """The folder of batch files that `place` is, holds, or unpacks to; None where there are none."""
     if place.is_file():
         return _unpack(place)
     for folder in (place, place / FOLDER):
@@ -126,72 +124,58 @@ def _batches_in(place: Path) -> Path | None:
 
 
 def _unpack(archive: Path) -> Path:
-    """Unpack the batch files under data/, once for each archive; nothing is written outside that folder."""
-    try:
+    """The folder under data/ with the batch files of `archive`, which is unpacked once."""
+    with _file_errors(archive, "read"):
         archive.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{archive} cannot be read ({error.strerror}): set CIFAR10_DIR to where CIFAR-10 lies.") from error
-    stat = archive.stat()
+        stat = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:12]
     target = ROOT / "data" / "unpacked" / key
     if _is_complete(target):
         return target
-    with _writing(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        ready = Path(scratch) / "ready"
-        ready.mkdir()
+    with _new_folder(target) as folder:
         try:
             with tarfile.open(archive) as tar:
-                for member in [tarfile.data_filter(member, scratch) for member in tar]:
+                for member in tar:
                     if member.isfile() and (name := Path(member.name).name) in SHA256:
-                        with (ready / name).open("wb") as file:
+                        with (folder / name).open("wb") as file:
                             shutil.copyfileobj(tar.extractfile(member), file)
-        except tarfile.FilterError as error:
-            raise DamagedArchive(f"{archive} is refused, because {error}: use the official archive.") from error
-        except (tarfile.TarError, EOFError, KeyError, zlib.error, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             why = type(error).__name__
-            raise DamagedArchive(f"{archive} cannot be unpacked ({why}), it may be damaged: fetch it again.") from error
-        wrong = [name for name, sha256 in SHA256.items() if not _has(ready / name, sha256)]
-        if wrong:
+            raise DamagedArchive(f"{archive} cannot be unpacked ({why}), it may be damaged: download it again.") from error
+        hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        if wrong := [name for name, sha256 in SHA256.items() if hashes.get(name) != sha256]:
             raise DamagedArchive(f"{archive} lacks {', '.join(wrong)} as published: use the official {ARCHIVE}.")
-        _move_into_place(ready, target)
     return target
 
 
 def _read_verified(path: Path) -> bytes:
-    try:
+    with _file_errors(path, "read"):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): get CIFAR-10 again.") from error
-    expected = IMAGES_PER_FILE * RECORD_BYTES
-    if len(data) != expected:
-        raise InputError(f"{path} has {len(data):,} bytes instead of {expected:,}: delete it and get CIFAR-10 again.")
-    if not _is_synthetic(path.parent) and hashlib.sha256(data).hexdigest() != SHA256[path.name]:
-        raise InputError(f"{path} is not the official file (its SHA-256 differs): delete it and get CIFAR-10 again.")
+    whole = len(data) == IMAGES_PER_FILE * RECORD_BYTES
+    if not whole or not (_is_synthetic(path.parent) or hashlib.sha256(data).hexdigest() == SHA256[path.name]):
+        raise InputError(f"{path} is damaged (wrong size or SHA-256): delete it and get CIFAR-10 again.")
     return data
 
 
 def _synthetic(target: Path) -> Path:
-    """Write images of the same format that a network can learn: a coloured pattern for each class, shifted, under noise."""
+    """Images of the same format that a network can learn: a coloured pattern for each class, shifted, with noise."""
     if _is_complete(target):
         return target
     random = np.random.default_rng(0)
     patterns = random.uniform(40, 215, (10, 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3)
-    with _writing(target.parent), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        ready = Path(scratch) / "ready"
-        ready.mkdir()
+    with _new_folder(target) as folder:
         for name in tqdm(SHA256, desc="generating synthetic data"):
             labels = random.integers(10, size=IMAGES_PER_FILE)
             shifts = random.integers(-6, 7, (IMAGES_PER_FILE, 2))
             noise = random.normal(0, 60, (IMAGES_PER_FILE, 3, 32, 32))
             clean = np.stack([np.roll(patterns[label], shift, (1, 2)) for label, shift in zip(labels, shifts)])
             pixels = np.clip(clean + noise, 0, 255).astype(np.uint8).reshape(IMAGES_PER_FILE, -1)
-            (ready / name).write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1).tobytes())
-        _move_into_place(ready, target)
+            (folder / name).write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], pixels], axis=1).tobytes())
     return target
 
 
 def _is_synthetic(folder: Path) -> bool:
-    """Whether it is the folder of the synthetic data, and not one that a user named so."""
+    """Whether it is the folder of the synthetic data, not one that a user named "synthetic"."""
     return folder == ROOT / "data" / SYNTHETIC
 
 
@@ -199,28 +183,31 @@ def _is_complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in SHA256)
 
 
-def _has(path: Path, sha256: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-
-
-def _move_into_place(ready: Path, target: Path) -> None:
-    if target.is_dir() and not _is_complete(target):  # a file of it was deleted
-        shutil.rmtree(target)
-    try:
-        ready.rename(target)
-    except OSError:  # another process was faster
-        if not _is_complete(target):
-            raise
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder, moved to `target` when the block ends without an error and removed otherwise."""
+    with _file_errors(target.parent, "written"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            folder = Path(scratch) / "new"
+            folder.mkdir()
+            yield folder
+            if target.is_dir() and not _is_complete(target):  # a file in it was deleted
+                shutil.rmtree(target)
+            try:
+                folder.rename(target)
+            except OSError:  # another process was faster
+                if not _is_complete(target):
+                    raise
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Make `folder` for what is written in it, and the system's reason an InputError where that cannot be done."""
+def _file_errors(path: Path, action: str) -> Iterator[None]:
+    """Raises InputError in place of the system's error where `path` cannot be read or written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         yield
-    except ConnectionError:  # which is an OSError, too
+    except ConnectionError:  # also an OSError
         raise
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}): make that possible, or set CIFAR10_DIR to "
-                         "where CIFAR-10 lies.") from error
+        reason = error.strerror or error.__cause__ or error  # pooch wraps the system's error
+        raise InputError(f"{path} cannot be {action} ({reason}): fix that, or set CIFAR10_DIR to where CIFAR-10 is.") from error

@@ -22,10 +22,6 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def is_real(self) -> bool:
-        return self.origin["dataset"] == "CIFAR-10"
-
     def first(self, count: int) -> "Split":
         return Split(self.images[:count], self.labels[:count], self.origin)
 
@@ -42,8 +38,8 @@ def load(split: str) -> Split:
     return Split(torch.from_numpy(images), torch.from_numpy(labels), origin)
 
 
-def divide(train_images: int, held_out: int) -> tuple[Split, Split]:
-    """The first training images, and those held out, the last. Raises InputError where there are not so many."""
+def train_and_held_out(train_images: int, held_out: int) -> tuple[Split, Split]:
+    """The first training images, and the last ones, held out. Raises InputError where there are fewer in all."""
     everything = load("train")
     if train_images + held_out > len(everything):
         raise InputError(f"train_images and held_out must be {len(everything):,} at most together: lower one of them.")
@@ -51,7 +47,7 @@ def divide(train_images: int, held_out: int) -> tuple[Split, Split]:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 images to the network's float32 input, (x/255 − 0.5) / 0.25, as the original did."""
+    """The network's float32 input from uint8 images: (x/255 − 0.5) / 0.25, as the original did."""
     return (images.float() / 255 - 0.5) / 0.25
 
 
@@ -59,11 +55,11 @@ def augment(
     images: torch.Tensor, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
     flip: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Crop each image at random from itself with `padding` black pixels around, flip half of them, black out a square.
+    """Random crop of the padded image, random horizontal flip, and cutout, drawn for each image.
 
-    uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. The square of side `cutout` has
-    its centre anywhere in the image and is cut at the border, as in the original. With `reflect` the image is mirrored
-    at its border instead of black. `flip` (bool N) says which images to flip, in place of chance.
+    uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. Padding is black, or the image mirrored
+    at its border with `reflect`. `flip` (bool N) says which images to flip, in place of a random half. The black square of
+    `cutout` pixels a side has its centre anywhere in the image and is cut at the border, as in the original.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -88,7 +84,7 @@ def augment(
 
 
 def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions before the first or behind the last pixel, mirrored at it."""
+    """Positions before the first pixel or after the last, mirrored at it."""
     return size - 1 - (size - 1 - position.abs()).abs()
 
 
@@ -96,15 +92,15 @@ def training_batches(
     split: Split, size: int, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
     epoch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch: every image once, in a new order, augmented and normalised. The last batch may be smaller.
+    """One epoch: every image once, in random order, augmented and normalised. The last batch may be smaller.
 
-    Where `epoch` is given, flips alternate: an image is flipped in every second epoch, half of them in the even ones.
+    Given an `epoch`, flips alternate: each image is flipped in every second epoch, a random half of them in the even ones.
     """
     device = split.labels.device
     order = torch.randperm(len(split), generator=generator, device=device)
     flips = None
     if epoch is not None:
-        fixed = torch.Generator(device).manual_seed(generator.initial_seed() + 1)  # the same in all epochs of a training
+        fixed = torch.Generator(device).manual_seed(generator.initial_seed() + 1)  # the same in all epochs of a training run
         flips = torch.randint(2, (len(split),), generator=fixed, device=device) == epoch % 2
     for batch in order.split(size):
         flip = None if flips is None else flips[batch]

@@ -1,4 +1,4 @@
-"""The network: a trimmed ResNet-9, after the one of Page's cifar10-fast, with the original's widths as default."""
+"""The network: a trimmed ResNet-9, after Page's cifar10-fast, with the original's widths by default."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,8 @@ from cifar_lib import InputError
 from cifar_lib.data import Split, normalise
 
 WIDTHS = [40, 80, 160, 320]
-MAX_CHANNELS = 4096  # of a stage
+MAX_CHANNELS = 4096  # in each of the four stages
 CIFAR10_FAST_WIDTHS = [64, 128, 256, 512]  # Page, cifar10-fast, dawn.py
-CIFAR10_FAST_EPOCHS = 24  # the same file
 
 
 class ConvBN(nn.Sequential):
@@ -25,7 +24,7 @@ class ConvBN(nn.Sequential):
 
 
 class Block(nn.Module):
-    """ConvBN, max-pool 2, then two ConvBN beside a shortcut."""
+    """ConvBN, 2×2 max-pooling, then two ConvBN with a residual connection."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -57,7 +56,7 @@ class ResNet9(nn.Module):
 
 
 def check_widths(widths: Sequence[object]) -> list[int]:
-    """`widths` as they are, where they are the channels of four stages. Raises InputError."""
+    """`widths` as a list. Raises InputError where they are not the channels of four stages."""
     if len(widths) != 4 or any(type(width) is not int or not 1 <= width <= MAX_CHANNELS for width in widths):
         raise InputError(f"widths must be four numbers from 1 to {MAX_CHANNELS:,}, not {list(widths)}.")
     return list(widths)
@@ -68,7 +67,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def forward_flop(model: nn.Module) -> int:
-    """Floating-point operations of one image's forward pass; a multiplication and an addition count as two."""
+    """FLOP of one image's forward pass; a multiply-add counts as two."""
     device = next(model.parameters()).device
     was_training = model.training
     counter = FlopCounterMode(display=False)
@@ -78,31 +77,26 @@ def forward_flop(model: nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def training_pflop(model: nn.Module, images: int) -> float:
-    """PFLOP to train on `images` images in all; a backward pass counts as two forward passes."""
-    return 3 * forward_flop(model) * images / 1e15
-
-
 @torch.inference_mode()
 def predict(model: nn.Module, split: Split, batch_size: int = 200, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The logits of every image, float32 N×10 on the host. `model` is used as it is: call `.eval()` before."""
+    """The logits of every image, float32 N×10 in host memory, from a single view. Call `model.eval()` before."""
     batches = split.images.contiguous(memory_format=torch.channels_last).split(batch_size)
     return torch.cat([model(normalise(batch).to(dtype)).float().cpu() for batch in batches])
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """Percentage of images whose largest logit is that of their label."""
+    """The percentage of images whose predicted class is their label."""
     return 100 * (logits.argmax(1) == labels.cpu()).double().mean().item()
 
 
 def confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """Confusion matrix: how many images of each class (rows) have which predicted class (columns), integers 10×10."""
+    """Confusion matrix: images by true class (rows) and predicted class (columns), integers 10×10."""
     pairs = labels.cpu() * 10 + logits.argmax(1)
     return pairs.bincount(minlength=100).reshape(10, 10).numpy()
 
 
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
-    """The network with these weights, ready for inference; its widths are those of the tensors."""
+    """The network with these weights, in eval mode; the tensors determine its widths."""
     layers = ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")
     network = ResNet9([state[layer].shape[0] for layer in layers])
     network.load_state_dict(state)

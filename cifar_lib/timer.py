@@ -1,6 +1,6 @@
 """Times one image after another, and nothing else.
 
-Timed is what an engine's `classify` does: from a normalised float32 image in host memory to the predicted class there.
+The timed region is an engine's `classify`: from a normalised float32 image in host memory to its predicted class there.
 Reading and normalising stay outside; the next image starts when the last is done.
 """
 
@@ -15,27 +15,27 @@ from cifar_lib.data import Split, normalise
 
 
 def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Classify one image after another; return nanoseconds (int64 N) and classes (uint8 N), nothing left out."""
-    ns, classes = np.zeros(len(images), np.int64), np.zeros(len(images), np.uint8)
+    """Classify one image after another; return the latency (ns, int64 N) and predicted class (uint8 N) of every image."""
+    ns, predicted = np.zeros(len(images), np.int64), np.zeros(len(images), np.uint8)
     clock = time.perf_counter_ns
     gc.collect()
     gc.disable()
     try:
         for number, image in enumerate(images):
             start = clock()
-            predicted = classify(image)
+            label = classify(image)
             ns[number] = clock() - start
-            classes[number] = predicted
+            predicted[number] = label
     finally:
         gc.enable()
-    return ns, classes
+    return ns, predicted
 
 
 def separate_images(split: Split) -> list[torch.Tensor]:
-    """The split's images normalised, float32 1×3×32×32, each in memory of its own."""
+    """The split's images, normalised (float32 1×3×32×32), each in its own memory."""
     return [image.clone() for image in normalise(split.images).split(1)]
 
 
 def warm_up(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor], count: int) -> np.ndarray:
-    """The times (ns) of `count` images, taken from the first on and around again."""
+    """The latencies (ns) of `count` images, from the first on, repeated as often as needed."""
     return time_images(classify, (list(images) * (count // len(images) + 1))[:count])[0]

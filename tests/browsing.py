@@ -1,4 +1,4 @@
-"""Chromium, for tests of what people see."""
+"""Chromium, for tests of pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window. Skips where there is none."""
+    """A headless browser; skips the test where none is installed."""
     if not CHROMIUM:
         pytest.skip("needs Chromium: apt-get install chromium")
     with sync_playwright() as playwright:

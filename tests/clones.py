@@ -14,17 +14,14 @@ from filelock import FileLock
 from cifar_bench.records import REFERENCES
 from cifar_lib import ROOT, cifar10
 
-REFERENCE = "xeon"  # the run that the README and 6_report show
+REFERENCE = "xeon"  # the run in the README and, by default, in 6_report
 COMMITTED_RUNS = sorted(REFERENCES)
 COPIED = (".gitignore", "LICENSE", "Makefile", "README.md", "Snakefile", "claims.yaml", "published.yaml", "pyproject.toml",
-          "requirements.lock", "cifar_lib", "notebooks", "profiles", "tests", f"figures/{REFERENCE}",
+          "requirements.lock", "cifar_bench", "cifar_lib", "docs", "notebooks", "profiles", "tests", f"figures/{REFERENCE}",
           *(f"results/{run}" for run in COMMITTED_RUNS))
 OMITTED = shutil.ignore_patterns("__pycache__", "node_modules", ".ipynb_checkpoints", "report.html")
-# With a TMPDIR of their own, in which the machine-wide lock lies, what several tests measure at once need not wait for each
-# other; and threads that wait must not take the cores of others.
-ALONE = {"OMP_WAIT_POLICY": "passive"}
-# What is called in place of python and jupyter where only Snakemake's decisions matter: it writes what a step writes, unless it
-# is to fail before, and fails after it where it is to.
+# Called in place of python and jupyter where only Snakemake's decisions matter: it writes the files of a step, and fails before
+# or after that where it is told to.
 STEP = """
 import os, sys, time
 from pathlib import Path
@@ -53,33 +50,22 @@ if "cifar_bench.notebook.execute" in sys.argv:
 
 
 def clone(folder: Path) -> Path:
-    """`folder` with a copy of the clone as it is on disk, but for what belongs to nobody else: environments, data, own runs."""
+    """`folder` with a copy of the clone as it is on disk, without environments, data and own runs."""
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=OMITTED, copy_function=_link_or_copy)
+            shutil.copytree(source, target, ignore=OMITTED)
         else:
             shutil.copy(source, target)
-    for program in (ROOT / "build").glob("infer-*"):  # where it is built, it need not be built again
+    for program in (ROOT / "build").glob("infer-*"):  # saves building it
         (folder / "build").mkdir(exist_ok=True)
         shutil.copy(program, folder / "build")
     return folder
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    """What is only ever replaced as a whole, and large, need not be there twice."""
-    if source.endswith((".npy", ".npz", ".pt")):
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another file system
-            pass
-    shutil.copy2(source, target)
-
-
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this test run have in common."""
+    """A folder that all workers of pytest-xdist share."""
     base = factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -90,27 +76,28 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def commit(folder: Path) -> None:
-    """Make a repository of `folder`, or commit what changed in it."""
+    """Make `folder` a repository, or commit what changed in it."""
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "as it is")
+    git(folder, "commit", "--quiet", "--message", "all files")
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The environment in which this Python, and all that it starts, takes the library from the copy in `folder`."""
-    own = {"PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    """The environment in which this Python and its children import the packages from the copy in `folder`."""
+    own = {"PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+           "OMP_WAIT_POLICY": "passive"}  # waiting threads must not take the cores of other tests
     return {**os.environ, **own, **more}
 
 
 def use_synthetic_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all processes use the generated images, and those of the copy the same files as all others."""
+    """Let all processes use synthetic data, those of the copy the same files as the others."""
     monkeypatch.setenv("CIFAR10_DIR", cifar10.SYNTHETIC)
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / cifar10.SYNTHETIC).symlink_to(cifar10.find())
 
 
 class MakeReport:
-    """`make report` in a copy of the clone, with `STEP` in the place of every step."""
+    """`make report` in a copy of the clone, with `STEP` in place of every step."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.steps, self.bin = folder, folder / ".venv" / "steps", folder / ".venv" / "bin"
@@ -119,8 +106,10 @@ class MakeReport:
         self._script = folder / ".venv" / "step.py"
         self._script.write_text(STEP)
 
-    def __call__(self, *arguments: str, **environ: str) -> tuple[list[str], subprocess.CompletedProcess]:
-        """The steps that were run, and how the command ended."""
+    def __call__(
+        self, *arguments: str, target: str = "report", **environ: str
+    ) -> tuple[list[str], subprocess.CompletedProcess]:
+        """The steps that ran, and the finished command."""
         self.steps.write_text("")
         for name in ("python", "jupyter"):
             path = self.bin / name
@@ -128,7 +117,7 @@ class MakeReport:
             path.chmod(0o755)
         try:
             process = subprocess.run(
-                ["make", "report", "PROFILE=smoke", *arguments], cwd=self.folder, capture_output=True, text=True,
+                ["make", target, "PROFILE=smoke", *arguments], cwd=self.folder, capture_output=True, text=True,
                 env=environment(self.folder, STEPS=str(self.steps), **environ),
             )
         finally:
@@ -138,7 +127,7 @@ class MakeReport:
 
 
 def edit_parameters(notebook: Path, **defaults: object) -> None:
-    """Give parameters of a notebook other defaults."""
+    """Change the defaults of a notebook's parameters."""
     content = json.loads(notebook.read_text())
     cell = next(cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", []))
     lines = "".join(cell["source"]).splitlines()
@@ -151,17 +140,17 @@ def edit_parameters(notebook: Path, **defaults: object) -> None:
 
 
 def measure_ceilings_briefly(folder: Path) -> None:
-    """Let the copy's roofline take a second in place of many: what the ceilings are is no matter in a test of notebooks."""
-    from cifar_bench.timing import roofline  # which imports PyTorch: not every copy needs that
+    """Shorten the copy's roofline measurement, of which tests of notebooks need no accurate result."""
+    from cifar_bench.timing import roofline  # here: it imports PyTorch
 
-    brief = {"SECONDS": 0.01, "REPEATS": 2, "PATIENCE": 0.001}
+    brief = {"SECONDS": 0.01, "REPEATS": 2, "PRODUCT_TIMEOUT_S": 0.001}
     assert set(brief) <= set(vars(roofline))
-    with (folder / "cifar_lib" / "benchmark" / "roofline.py").open("a") as module:
+    with (folder / "cifar_bench" / "timing" / "roofline.py").open("a") as module:
         module.writelines(f"\n{name} = {value}" for name, value in brief.items())
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """`folder` as `make` fills it, which is done once for all processes of this test run."""
+    """`folder` as `make` fills it, once for all workers of pytest-xdist."""
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         ready = folder / ".made"
         if not ready.exists():

@@ -1,4 +1,4 @@
-"""What the tests share: where CIFAR-10 lies, a home folder to write in, and how a refusal must read."""
+"""What the tests share: CIFAR-10, an empty folder in place of the clone, and the form of a refusal."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from cifar_bench import records
 from cifar_lib import ROOT, InputError
 from cifar_lib import cifar10 as dataset
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # read when PyTorch is first imported, which is later, and by child processes
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads of several workers take each other's cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of several workers would take each other's cores
 
 NOWHERE = "http://127.0.0.1:1/"  # nothing listens on this port
 
@@ -24,17 +24,16 @@ Refused = Callable[..., AbstractContextManager[None]]
 
 @pytest.fixture(scope="session")
 def cifar10() -> Path:
-    """The folder of the official files. Skips where there are none; never downloads."""
-    named, held = os.environ.get("CIFAR10_DIR"), ROOT / "data"
-    there = [held / dataset.ARCHIVE, *(folder / name for folder in (held, held / dataset.FOLDER) for name in dataset.SHA256)]
-    if named == dataset.SYNTHETIC or not (named or any(path.is_file() for path in there)):
+    """The folder of the official files. Skips where there is none; never downloads."""
+    given, data = os.environ.get("CIFAR10_DIR"), ROOT / "data"
+    if given == dataset.SYNTHETIC or not (given or (data / dataset.ARCHIVE).is_file() or (data / dataset.FOLDER).is_dir()):
         pytest.skip("needs CIFAR-10: set CIFAR10_DIR")
     return dataset.find()
 
 
 @pytest.fixture(autouse=True)
 def forget_what_was_found() -> Iterator[None]:
-    """`dataset.find` remembers its answer, and tests change what it depends on."""
+    """`dataset.find` caches its answer, and tests change what it depends on."""
     dataset.find.cache_clear()
     yield
     dataset.find.cache_clear()
@@ -42,7 +41,7 @@ def forget_what_was_found() -> Iterator[None]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of the clone, with no dataset named and none to be downloaded."""
+    """An empty folder in place of the clone, where no dataset is given and none can be downloaded."""
     root = tmp_path / "home"
     root.mkdir()
     monkeypatch.setattr(dataset, "ROOT", root)
@@ -55,7 +54,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refused() -> Refused:
-    """`with refused("a.bin"): ...` demands an InputError whose message is one sentence with these words in it."""
+    """`with refused("a.bin"): ...` requires an InputError whose message is one sentence with these words."""
 
     @contextmanager
     def demand(*words: str) -> Iterator[None]:
@@ -78,14 +77,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def numbered() -> list:
     """50 images, number n filled with n."""
-    import torch  # here: see above
+    import torch  # here: see OMP_WAIT_POLICY above
 
     return [torch.full((1, 3, 32, 32), float(number)) for number in range(50)]
 
 
 @pytest.fixture
 def takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`takes(ns)` moves the clock on, which stands still otherwise."""
+    """`takes(ns)` advances the clock, which stands still otherwise."""
     now = [1_000_000]
 
     def pass_by(ns: int) -> None:
@@ -96,10 +95,9 @@ def takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of the made records first: one worker of pytest-xdist makes them while the other is at other tests.
+    """Tests of `made` first, so that one worker of pytest-xdist makes the records while the other runs other tests.
 
-    Of the long ones, which are few: the longest, then the second shortest. The first worker gets these two, and the second,
-    which gets the rest, ends at about the same time.
+    The few long tests come last, in an order in which two workers end at about the same time.
     """
     items.sort(key=lambda item: "made" not in getattr(item, "fixturenames", ()))
     seconds = {item: mark.kwargs["seconds"] for item in items if (mark := item.get_closest_marker("ci"))}

@@ -1,7 +1,7 @@
 """A real record of each step, made once for all tests by the code cells of the notebooks, so that a changed schema shows.
 
-The data are the synthetic, the network is tiny, and every job is measured in the process that makes the records: their
-numbers mean nothing. A test that is about numbers starts from such a record and changes them.
+The data are synthetic, the network is tiny, and every job runs in the process that makes the records: the numbers mean
+nothing. A test about numbers starts from such a record and changes them.
 
     python tests/records_made.py FOLDER     # writes FOLDER/results/lab/<step>/record.json
 """
@@ -40,7 +40,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Made:
-    """The records, in a folder that stands in the place of the clone."""
+    """The records, in a folder that takes the place of the clone."""
 
     root: Path
 
@@ -48,7 +48,7 @@ class Made:
         return self.root / "results" / RUN / step
 
     def record(self, step: str) -> dict:
-        """A copy of the record that a test may change."""
+        """The record, which a test may change."""
         return records.read(self.folder(step))
 
     def series(self, step: str) -> dict[str, np.ndarray]:
@@ -57,12 +57,12 @@ class Made:
 
 
 def make(folder: Path) -> Made:
-    """The records in `folder`, made by the first process that asks, while the others wait."""
+    """The records in `folder`, made by the first process that calls this while the others wait."""
     with FileLock(folder / "records-made.lock"):
         made, log = folder / "records-made", folder / "records-made.log"
         if not made.is_dir():
             unfinished = folder / "records-unfinished"
-            with log.open("w") as output:  # a process of its own: the notebooks set threads, flags and more
+            with log.open("w") as output:  # a separate process: the notebooks set threads, flags and more
                 code = subprocess.run([sys.executable, __file__, unfinished], stdout=output, stderr=subprocess.STDOUT,
                                       env={**os.environ, "PYTHONPATH": str(ROOT), "CIFAR10_DIR": "synthetic"}).returncode
             assert code == 0, log.read_text()[-3000:]
@@ -71,7 +71,7 @@ def make(folder: Path) -> Made:
 
 
 def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
-    """A row of `engines` or `precisions` as if its runs had taken `ns` (runs×images), on a machine that nobody disturbs.
+    """A row of `engines` or `precisions` as if its runs had taken `ns` (runs×images), on an idle machine.
 
     `changes` are of the row: another engine, say.
     """
@@ -81,20 +81,20 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "background_load": 0.0, "mhz": [2000]}
+    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "background_load": 0.0}
     results = [{**of_images, **of_a_run, "ns": run, "round": number, "contended": False} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
     return row | {name: new[name] for name in ("images", "series", "accuracy", "max_logit_error", "runs")}
 
 
 def row_named(rows: Sequence[Mapping], **named: object) -> dict:
-    """A copy of the first row of these that ran and has these names: engine="eager", say."""
+    """A copy of the first row that was measured and has these values: engine="eager", say."""
     found = next(row for row in rows if "reason" not in row and named.items() <= row.items())
     return copy.deepcopy(dict(found))
 
 
 def run_notebook(name: str, parameters: Mapping[str, object]) -> None:
-    """Run a notebook's code cells, up to the one that writes the record, with `parameters` in place of the defaults."""
+    """Run a notebook's code cells, up to the cell that writes the record, with these `parameters`."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     for cell in json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]:
         source = "".join(cell["source"])
@@ -114,30 +114,29 @@ def main(folder: Path) -> None:
 
     from cifar_bench.analysis import evidence
     from cifar_bench.engines import base
-    from cifar_bench.records.environment import clock_mhz
     from cifar_bench.report import style, training
     from cifar_bench.timing import batches, loadgen, machine, process, roofline, rounds
     from cifar_lib import cifar10
 
     def run_in_this_process(job: process.Job, setup: base.Setup) -> dict[str, np.ndarray]:
-        """What a fresh process does, without the two seconds in which it imports PyTorch."""
-        gc.freeze()  # the timer collects garbage before each run, which takes long where so much is imported
+        """What a fresh process does, without the two seconds of importing PyTorch."""
+        gc.freeze()  # or collecting garbage, which the timer does before each run, takes long with so many imports
         output = io.BytesIO()
         np.savez(output, **job.measure(setup))
         output.seek(0)
-        return {**dict(np.load(output)), "mhz": clock_mhz()}
+        return dict(np.load(output))
 
-    def undrawn(figure: Figure, *words: object) -> style.Picture:
-        """A picture that nobody will look at, of which drawing would take most of the time."""
+    def undrawn(figure: Figure, *ignored: object) -> style.Picture:
+        """A picture that nobody looks at: drawing it would take most of the time."""
         plt.close(figure)
-        return style.Picture("undrawn", "", "<svg></svg>", "", "")
+        return style.Picture("undrawn", "", "<svg></svg>", "")
 
-    InteractiveShell.instance()  # or `display` returns nothing that can be updated
+    InteractiveShell.instance()  # or `display` returns no handle
     records.ROOT = base.ROOT = evidence.ROOT = folder
-    cifar10.read = cache(cifar10.read)  # every job reads and checks the images again
+    cifar10.read = cache(cifar10.read)  # every job reads the images again
     rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
     training.picture = undrawn
-    machine.LOCK = folder / "measurement.lock"  # nothing is compared here, so nobody need wait
+    machine.LOCK = folder / "measurement.lock"  # nothing is compared here, so nothing needs to wait
     machine.background_load = partial(machine.background_load, 0.1)
     batches.SECONDS = roofline.SECONDS = 0.005
     roofline.MATRICES, roofline.CONVOLVED, roofline.COPIES = [64], [1], [2**14, 2**16]

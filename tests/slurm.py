@@ -1,4 +1,4 @@
-"""A Slurm of one node on loopback, from Debian's packages, for tests of what runs on a cluster."""
+"""A Slurm cluster of one node on loopback, from Debian's packages."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
-SETTINGS = Path("/etc/slurm/slurm.conf")  # where Slurm's programs look by default
-# No accounting and no control groups: what a container allows. The name of the node's only feature is `here`.
+CONFIGURATION = Path("/etc/slurm/slurm.conf")  # the default place
+# A container allows no accounting and no control groups. The node's only feature is called `here`.
 TEMPLATE = """# written by the tests of this project
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -42,17 +42,17 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[None]:
-    """Slurm's daemons, which keep their state in `folder`. Skips where they cannot be had."""
+    """Run Slurm's daemons, with their state in `folder`. Skips where they cannot be run."""
     missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
     if os.getuid() != 0 or missing or not find_spec("snakemake_executor_plugin_slurm"):
         pytest.skip("needs Slurm: as root, apt-get install slurm-wlm munge, and pip install -e '.[slurm]'")
-    if SETTINGS.exists() and not SETTINGS.read_text().startswith(TEMPLATE.splitlines()[0]):
-        pytest.skip(f"needs Slurm for itself: {SETTINGS} is somebody else's")
+    if CONFIGURATION.exists() and not CONFIGURATION.read_text().startswith(TEMPLATE.splitlines()[0]):
+        pytest.skip(f"needs Slurm for itself: {CONFIGURATION} belongs to another cluster")
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     host = os.uname().nodename.split(".")[0]
-    SETTINGS.parent.mkdir(exist_ok=True)
-    SETTINGS.write_text(TEMPLATE.format(host=host, folder=folder, cores=os.cpu_count(),
+    CONFIGURATION.parent.mkdir(exist_ok=True)
+    CONFIGURATION.write_text(TEMPLATE.format(host=host, folder=folder, cores=os.cpu_count(),
                                         memory=psutil.virtual_memory().total // 2**20 * 8 // 10))
     own_munged = not any(process.name() == "munged" for process in psutil.process_iter())
     if own_munged:
@@ -75,4 +75,4 @@ def slurm(folder: Path) -> Iterator[None]:
             daemon.wait(timeout=30)
         if own_munged:
             subprocess.run(["pkill", "munged"])
-        SETTINGS.unlink()
+        CONFIGURATION.unlink()

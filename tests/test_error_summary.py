@@ -1,4 +1,4 @@
-"""A failure is told by the exception's own sentence: no frames, no hints to developers, no paths of this machine."""
+"""An error is summarised by its reason: no frames, no hints to developers, no folders of this machine."""
 
 import pytest
 from conftest import Refused
@@ -7,10 +7,10 @@ from cifar_bench import error_summary
 from cifar_bench.engines.base import reason_of_failure
 
 VERBOSE = "Set TORCHDYNAMO_VERBOSE=1 for the internal stack trace (please do this especially if you're reporting a bug)."
-# As PyTorch, ONNX Runtime, OpenVINO and compilers word them.
-WORDS = [
+# Messages of PyTorch, ONNX Runtime, OpenVINO and compilers.
+MESSAGES = [
     (f"No working C++ compiler found: ('/opt/x/bin/g++',)\n\n{VERBOSE}\n", "No working C++ compiler found: ('g++',)"),
-    (f"backend='inductor' raised:\nRuntimeError: out of room\n\n{VERBOSE}", "RuntimeError: out of room"),
+    (f"backend='inductor' raised:\nRuntimeError: out of memory\n\n{VERBOSE}", "RuntimeError: out of memory"),
     ("\n\nfrom user code:\n   File \"/home/a/model.py\", line 16, in forward\n\nnot supported: print", "not supported: print"),
     ("Exception from src/inference/src/cpp/core.cpp:84:\nUnable to read the model: \"/tmp/a/b.onnx\"",
      "Unable to read the model: \"b.onnx\""),
@@ -23,16 +23,17 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "sentence"), WORDS)
-def test_the_reason_is_the_exceptions_own_sentence(words: str, sentence: str) -> None:
-    assert error_summary(words) == sentence
+@pytest.mark.parametrize(("message", "reason"), MESSAGES)
+def test_the_reason_is_found_in_an_error_message(message: str, reason: str) -> None:
+    assert error_summary(message) == reason
 
 
-def test_a_process_that_fails_says_why_in_its_last_line_that_is_a_reason() -> None:
-    assert error_summary(f"a warning\nValueError: no room in /var/lib/x\n{VERBOSE}\n\n", last=True) == "ValueError: no room in x"
+def test_the_reason_of_a_failed_process_is_the_last_one_in_its_output() -> None:
+    output = f"a warning\nValueError: no space in /var/lib/x\n{VERBOSE}\n\n"
+    assert error_summary(output, last=True) == "ValueError: no space in x"
 
 
-@pytest.mark.parametrize(("error", "reason"), [(RuntimeError(WORDS[0][0]), WORDS[0][1]), (KeyError(), "KeyError")])
+@pytest.mark.parametrize(("error", "reason"), [(RuntimeError(MESSAGES[0][0]), MESSAGES[0][1]), (KeyError(), "KeyError")])
 def test_an_engines_exception_becomes_one_sentence(error: Exception, reason: str, refused: Refused) -> None:
     with refused(f"it cannot compile ({reason})."), reason_of_failure("it cannot compile"):
         raise error

@@ -24,7 +24,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "snakemake":
 def test_conda_asks_for_the_same_packages_and_ranges_as_pip() -> None:
     wanted = {f"python{PROJECT['requires-python']}", "pip", "--editable ."}
     for requirement in itertools.chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
-        name, ranges = re.fullmatch(r"([a-z-]+)(.*)", requirement).groups()
+        name, ranges = re.fullmatch(r"([a-z0-9-]+)(.*)", requirement).groups()
         wanted.add(CONDA_NAMES.get(name, name) + ranges)
     *listed, by_pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert {*listed, *by_pip["pip"]} == wanted
@@ -33,7 +33,7 @@ def test_conda_asks_for_the_same_packages_and_ranges_as_pip() -> None:
 def test_the_lock_pins_every_requirement_exactly() -> None:
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)", line).groups() for line in lines)
-    required = [re.match(r"[a-z-]+", requirement)[0] for requirement in PROJECT["dependencies"]]
+    required = [re.match(r"[a-z0-9-]+", requirement)[0] for requirement in PROJECT["dependencies"]]
     assert set(required) <= {name.lower().replace("_", "-") for name in pins}
 
 

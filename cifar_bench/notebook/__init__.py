@@ -1,1 +1,1 @@
-"""What papermill needs from us: parameters checked, a notebook executed."""
+"""What papermill lacks: parameters are checked, and a notebook's run takes one line on the terminal."""

@@ -11,19 +11,18 @@ import torch
 from cifar_lib import ROOT, InputError
 
 Rule = tuple[float, float] | list | set | re.Pattern | None
-PAPERMILL_MARK = "# Parameters"  # how the cell begins that papermill adds behind the parameters cell
+PAPERMILL_MARK = "# Parameters"  # the first line of the cell that papermill adds after the parameters cell
 
 
 def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     """Return the notebook's parameters, or raise InputError at the first one that is not allowed.
 
-    `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) say
-    which names exist and of which type they are, its `In` shows what papermill set. `rules` gives each name its range
-    `(least, most)`, the list of allowed values (a list parameter must name one at least), the set of values that a list
-    parameter may name, the pattern of a name or of a list's, or None where any value of the type will do. No list with a set or
-    a pattern may name a value twice.
+    `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) give the
+    names and types, and its `In` shows what papermill set. `rules` gives each name its range `(min, max)`, the list of allowed
+    values (a list parameter must name at least one), the set of values that a list parameter may name, the pattern of a name
+    or of each name in a list, or None where any value of the type will do. No list may repeat a value, unless its rule is None.
     """
-    _in_its_own_clone()
+    _refuse_other_clone()
     types: dict[str, type] = dict(namespace.get("__annotations__", {}))
     if set(types) != set(rules):
         raise InputError(f"parameters cell and check disagree about {', '.join(sorted(set(types) ^ set(rules)))}.")
@@ -36,26 +35,24 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
 
 
 def device_or_error(name: str) -> str:
-    """`name` as a device PyTorch can use here, "auto" being the GPU where there is one. Raises InputError."""
+    """`name` as a device that PyTorch can use here; "auto" is the GPU where there is one. Raises InputError."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"device must be one of 'auto', 'cpu', 'cuda', not {name!r}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but PyTorch finds no NVIDIA GPU here: use 'cpu' or 'auto'.")
     return name
 
 
-def _in_its_own_clone() -> None:
-    """Raises InputError where a clone's notebook would run another clone's library, as with a .venv that was copied along."""
+def _refuse_other_clone() -> None:
+    """Raises InputError where a clone's notebook would run another clone's code, as with a .venv that was copied along."""
     here = Path.cwd()
     clone = next((folder for folder in (here, *here.parents) if (folder / "cifar_lib" / "__init__.py").is_file()), ROOT)
     if not clone.samefile(ROOT):
-        raise InputError(f"the library comes from {ROOT}, not from {clone}: run `make .venv/ready` there and use its .venv.")
+        raise InputError(f"cifar_lib comes from {ROOT}, not from {clone}: run `make .venv/ready` there and use its .venv.")
 
 
 def _injected(cells: list[str]) -> list[str]:
-    """The names that papermill assigned, read from the sources of the cells run so far."""
+    """The names that papermill assigned, from the sources of the cells run so far."""
     trees = [ast.parse(cell) for cell in cells if cell.startswith(PAPERMILL_MARK)]
     return [target.id for tree in trees for line in tree.body if isinstance(line, ast.Assign) for target in line.targets]
 
@@ -69,17 +66,16 @@ def _checked(name: str, value: object, wanted: type, rule: Rule) -> object:
         raise InputError(f"{name} must be of type {wanted.__name__}, not {type(value).__name__} ({value!r}){hint}.")
     if isinstance(rule, tuple) and not rule[0] <= value <= rule[1]:
         raise InputError(f"{name} must be between {rule[0]:,} and {rule[1]:,}, not {value:,}.")
+    items = value if wanted is list else [value]
     if isinstance(rule, list | set):
         allowed = ", ".join(map(repr, sorted(rule) if isinstance(rule, set) else rule))
-        wrong = [item for item in (value if wanted is list else [value]) if item not in list(rule)]
-        if wrong:
+        if wrong := [item for item in items if item not in list(rule)]:
             raise InputError(f"{name} must be one of {allowed}, not {wrong[0]!r}.")
         if value == [] and isinstance(rule, list):
             raise InputError(f"{name} must name at least one of {allowed}.")
-    if isinstance(rule, re.Pattern):
-        items = value if wanted is list else [value]
-        if wrong := [item for item in items if not (isinstance(item, str) and rule.fullmatch(item))]:
-            raise InputError(f"{name} is {wrong[0]!r}: use letters, digits, '.', '_' and '-' only.")
+    wrong = [item for item in items if isinstance(rule, re.Pattern) and not (isinstance(item, str) and rule.fullmatch(item))]
+    if wrong:
+        raise InputError(f"{name} is {wrong[0]!r}: use letters, digits, '.', '_' and '-' only.")
     if wanted is list and rule is not None and len(set(value)) < len(value):
         raise InputError(f"{name} names {next(item for item in value if value.count(item) > 1)!r} more than once.")
     return value

@@ -1,12 +1,11 @@
 """Records: one JSON file a step, written whole at its end, with raw series as compressed .npz files beside it.
 
 A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters`, `environment`, `data` and `measurements`;
-`series` names the arrays beside it by file name: raw series, one number per image, and photos that are shown. Every step of
-a run has its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
+`series` names the arrays beside it by file name: raw series, one number per image, and images to show. Every step of a run has
+its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
 import hashlib
-import io
 import json
 import lzma
 import os
@@ -28,22 +27,21 @@ from cifar_lib import ROOT, InputError
 
 SCHEMA = 1
 KEYS = {"schema", "step", "made", "seconds", "parameters", "environment", "data", "measurements", "series"}
-PARTS = {"parameters": set(), "measurements": set(), "data": {"dataset"}, "environment": {"hardware", "cpu", "gpu"}}
-SHIPPED = "shipped"  # the run whose weights and exports stand in for an earlier step
-REFERENCE_TRAINING_RUNS = (SHIPPED, "h100")  # runs whose trainings, of hours, count as evidence beside any run's own
-REFERENCE_GPUS = ("h200",)  # runs that decide the claims about a GPU for runs that cannot
-REFERENCES = ("xeon", "epyc", *REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS)  # what the project ships
-AA_TEST, REPEATED_IMAGE = "aa-test", "repeated-image"  # variants of an engine's row: itself as if another, one image over and over
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged series raises
+SUBKEYS = {"parameters": set(), "measurements": set(), "data": {"dataset"}, "environment": {"hardware", "cpu", "gpu"}}
+SHIPPED = "shipped"  # the run whose weights and exports take the place of an earlier step
+REFERENCE_TRAINING_RUNS = (SHIPPED, "h100")  # runs whose training runs, of hours, are evidence for any run
+REFERENCE_GPUS = ("h200",)  # runs that decide the claims about a GPU for runs without one
+REFERENCES = ("xeon", "epyc", *REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS)  # the runs that the project ships
+AA_TEST, REPEATED_IMAGE = "aa-test", "repeated-image"  # variants of an engine: measured a second time; with one image only
 PROFILE_VARIABLE = "REPORT_PROFILE"  # the environment variable in which `make report` names the profile
 
 
 @dataclass
 class Step:
-    """One step of one run while it is under way: opened at the start of a notebook, written at its end.
+    """One step of a run in progress: opened at the start of a notebook, written at its end.
 
-    Raises InputError where the run's name is no name, its record is one that the project ships, its folder cannot be written,
-    or another process is at this step.
+    Raises InputError where the run's name is invalid, its record is one that the project ships, its folder cannot be written,
+    or another process is running this step.
     """
 
     name: str
@@ -51,7 +49,7 @@ class Step:
     parameters: Mapping[str, object]
     device: str = "cpu"
     folder: Path = field(init=False)
-    environment: dict = field(init=False)  # as it was at the start: code and load may change during hours of training
+    environment: dict = field(init=False)  # at the start: code and load may change during hours of training
     started: float = field(init=False, default_factory=time.perf_counter)
     lock: FileLock = field(init=False, repr=False)
 
@@ -59,23 +57,22 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
-        if PROFILE_VARIABLE not in os.environ:  # where `make report` makes one anew, it has asked before the first step
+        if PROFILE_VARIABLE not in os.environ:  # `make report` has checked this before the first step
             refuse_reference(self.run)
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
-        probe = self.folder / ".probe"
-        with replacing(probe) as scratch:  # find out now, not after hours of training, that nothing can be written here
+        record = self.folder / "record.json"
+        with replacing(record) as scratch:  # fail now, not after hours of training, where nothing can be written
             scratch.touch()
-        probe.unlink()
-        (self.folder / "record.json").unlink(missing_ok=True)
+        record.unlink()
 
     def write(self, measurements: dict, data: dict, series: Mapping[str, np.ndarray] | None = None) -> dict:
-        """Write the series, then the record; return the record as it can be read again."""
+        """Write the series, then the record; return the record."""
         files = {}
         for name, values in (series or {}).items():
             files[name] = f"{name}.npz"
-            with replacing(self.folder / files[name]) as path:
-                _write_series(path, values)
+            with replacing(self.folder / files[name]) as path, path.open("wb") as file:
+                np.savez_compressed(file, values=values)
         record = {
             "schema": SCHEMA,
             "step": self.name,
@@ -97,8 +94,7 @@ class Step:
 def refuse_reference(run: str) -> None:
     """Raises InputError where `run` is one that the project ships, and its records are there."""
     if run in REFERENCES and any((ROOT / "results" / run).glob("**/record.json")):
-        raise InputError(f"{run} is a reference run of this project: give yours another name, or delete results/{run} to make "
-                         "it anew.")
+        raise InputError(f"{run} is a reference run of this project: choose another name, or delete results/{run} first.")
 
 
 def step_folder(run: str, step: str) -> Path:
@@ -106,33 +102,25 @@ def step_folder(run: str, step: str) -> Path:
 
 
 def run_or_shipped(run: str, step: str, *files: str) -> Path:
-    """The folder of `run`'s own `step`, or of the shipped one where `run` has no record of it, or not all the `files`."""
+    """The folder of `run`'s own `step`, or the shipped one where `run` has no record of it or lacks one of `files`."""
     own = step_folder(run, step)
     return own if all((own / name).is_file() for name in ("record.json", *files)) else step_folder(SHIPPED, step)
 
 
 def read(folder: Path) -> dict:
-    """The record in `folder`. Raises InputError where there is none, or one this version cannot read."""
+    """The record in `folder`. Raises InputError where there is none, or it cannot be read by this version."""
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no record at {path}: run that step first.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no record ({error}): run that step again.") from error
+        raise InputError(f"{path} is not a record ({error}): run that step again.") from error
     if not isinstance(record, dict) or not set(record) >= KEYS or record["schema"] != SCHEMA or not all(
-        isinstance(record[key], dict) and set(record[key]) >= keys for key, keys in PARTS.items()
+        isinstance(record[key], dict) and set(record[key]) >= keys for key, keys in SUBKEYS.items()
     ) or str(record["step"]).split("/")[-1] != folder.name:
         raise InputError(f"{path} is not a record of schema {SCHEMA} of this step: run it again.")
     return record
-
-
-def _write_series(path: Path, values: np.ndarray) -> None:
-    """Write what np.load reads, a fifth smaller than by np.savez_compressed."""
-    array = io.BytesIO()
-    np.save(array, values, allow_pickle=False)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        archive.writestr("values.npy", array.getvalue())
 
 
 def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
@@ -140,13 +128,13 @@ def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
     path = folder / record["series"][name]
     try:
         return np.load(path, allow_pickle=False)["values"]
-    except (OSError, ValueError, EOFError, KeyError, IndexError, *DAMAGED) as error:
+    except (OSError, ValueError, EOFError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} is missing or damaged: run that step again.") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved into its place when the block ends well and removed when it does not.
+    """A temporary path beside `path`, moved there when the block ends without an error and removed otherwise.
 
     Raises InputError where the folder cannot be written.
     """
@@ -156,7 +144,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield scratch
         os.replace(scratch, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another run or free the folder.") from error
+        raise InputError(f"{path} cannot be written ({error.strerror}): fix that, or choose another run.") from error
     finally:
         with suppress(OSError):
             scratch.unlink()
@@ -174,7 +162,7 @@ def lock(run: str, step: str) -> FileLock:
         lock = FileLock(path, timeout=0, is_singleton=True)  # a cell run twice in one kernel gets the same lock again
         lock.acquire()
     except Timeout as error:
-        raise InputError(f"another process is at {step} of the run {run}: wait for it, end it, or use another run.") from error
+        raise InputError(f"another process is running {step} of the run {run}: wait for it, or choose another run.") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another run or free the folder.") from error
+        raise InputError(f"{path} cannot be written ({error.strerror}): fix that, or choose another run.") from error
     return lock

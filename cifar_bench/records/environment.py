@@ -1,4 +1,4 @@
-"""What the measurements depend on: hardware, clocks, threads, versions and the commit of this code."""
+"""What measurements depend on: hardware, clocks, threads, versions and the commit of this code."""
 
 import hashlib
 import math
@@ -17,10 +17,10 @@ from cifar_bench.records import code
 from cifar_lib import ROOT
 
 VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE", "asimd": "NEON"}
-# Those of a processor's features that matter here: wide vectors, and arithmetic in few bits (x86, then Arm).
+# The processor features that matter here: wide vectors, and arithmetic in 16 and 8 bits (x86, then Arm).
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
             "amx_int8", "asimd", "sve", "asimdhp", "asimddp", "bf16", "i8mm")
-CGROUPS, CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # where Linux limits processes, and the groups of this one
+CGROUPS, CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux's control groups, and those of this process
 
 
 def describe(device: str) -> dict:
@@ -38,24 +38,24 @@ def describe(device: str) -> dict:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
         "commit": code.commit(),
-        "requirements_sha256": _sha256(ROOT / "requirements.lock"),
+        "requirements_sha256": hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest(),
         "uncommitted_changes": None if (changed := code.uncommitted()) is None else bool(changed),
     }
 
 
 def hardware(device: str) -> str:
-    """The name of what computes: the GPU's, else the CPU's with its widest vectors and the number of cores at hand."""
+    """The GPU's name, or the CPU's with its widest vectors and the number of cores that this process may use."""
     if device == "cuda":
         import torch
 
         return torch.cuda.get_device_name()
-    cpu = _cpu()  # virtual machines may name processors of several generations alike: the vectors tell them apart
+    cpu = _cpu()  # in virtual machines several generations may have one name: the vectors tell them apart
     vectors = next((f" ({name})" for feature, name in VECTORS.items() if feature in cpu["features"]), "")
     return f"{cpu['model']}{vectors}, {cpu['cores']} core{'s' * (cpu['cores'] != 1)}"
 
 
 def clock_mhz() -> list[int]:
-    """What each core's clock runs at now, as the system tells it; nothing where it does not."""
+    """The clock of each core now, as the system reports it; empty where it does not."""
     try:
         return [round(core.current) for core in psutil.cpu_freq(percpu=True) or []]
     except (OSError, NotImplementedError):
@@ -63,19 +63,19 @@ def clock_mhz() -> list[int]:
 
 
 def cores() -> int:
-    """How many cores this process may use: those it may run on, or fewer where a container's or a job's time is limited."""
-    at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([at_hand, *map(math.ceil, _cgroup_limits())]))
+    """How many cores this process may use: those of its affinity, or fewer where a container or job has a limit."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *map(math.ceil, _cgroup_limits())]))
 
 
 def cpu_features() -> list[str]:
-    """Those of FEATURES that the processor has."""
+    """The FEATURES that the processor has."""
     return [name for name in FEATURES if name in _cpuinfo().get("flags", [])]
 
 
 @cache
 def _cpuinfo() -> dict:
-    from cpuinfo import get_cpu_info  # here: asking takes a second, and most importers do not ask
+    from cpuinfo import get_cpu_info  # here: it takes a second, and few importers need it
 
     return get_cpu_info()
 
@@ -86,24 +86,24 @@ def _cpu() -> dict:
         "cores": cores(),
         "features": cpu_features(),
         "mhz": clock_mhz(),
-        "governor": _governor(),
+        "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
 
 
 def _cgroup_limits() -> list[float]:
-    """How many cores' worth of time Linux's control groups give this process: its own group and those around it, if any do."""
+    """The processor time, in cores, that Linux's control groups allow this process: its own group and those above it."""
     groups = [line.split(":", 2) for line in _text(CGROUP).splitlines() if line.count(":") >= 2]
     limits = []
     for _, controllers, path in groups:
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = CGROUPS / controllers if controllers else CGROUPS  # version 1 has a folder for each controller
-        own = top / path.lstrip("/")  # may not be there: a container sees its own group as the top
+        own = top / path.lstrip("/")  # may not exist: a container sees its own group as the top
         for folder in {top, own, *(parent for parent in own.parents if top in parent.parents)}:
             names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
             values = " ".join(_text(folder / name) for name in names)
-            if re.fullmatch(r"[1-9]\d* [1-9]\d*", values):  # "max" or -1 where there is no limit
+            if re.fullmatch(r"[1-9]\d* [1-9]\d*", values):  # "max" or -1 without a limit
                 quota, period = map(int, values.split())
                 limits.append(quota / period)
     return limits
@@ -114,10 +114,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _governor() -> str | None:
-    return _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None
 
 
 def _gpu() -> dict:
@@ -141,10 +137,3 @@ def _nvidia_smi(query: str) -> str:
         return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None

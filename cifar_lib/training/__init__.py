@@ -1,1 +1,1 @@
-"""How the network is trained: recipes, optimizers, checkpoints, compiling."""
+"""How the network is trained: recipes, optimizers, checkpoints, distillation."""

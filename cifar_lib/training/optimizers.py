@@ -1,4 +1,4 @@
-"""What changes the weights: SGD with a rate for each kind of weight, and Muon for convolutions."""
+"""The optimizers: SGD with a learning rate for each kind of weight, and Muon for convolutions."""
 
 from collections.abc import Iterable
 
@@ -10,51 +10,50 @@ from cifar_lib.training.recipes import Recipe
 
 
 def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) -> list[Optimizer]:
-    """What trains which weights: SGD, and where the recipe says so Muon, with its products in bfloat16 or not."""
+    """SGD for all weights, or SGD and Muon where the recipe has it; `bfloat16` is for Muon's matrix products."""
     trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     convolutions = [weight for weight in trained.values() if weight.ndim == 4]
     biases = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("bias")]
-    gains = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("weight")]
+    scales = [weight for name, weight in trained.items() if weight.ndim == 1 and name.endswith("weight")]
     rate = recipe.learning_rate
     groups = [
         {"params": biases, "lr": rate * recipe.bias_factor, "weights": "batch-norm biases"},
-        {"params": gains, "lr": rate, "weights": "batch-norm gains"},
+        {"params": scales, "lr": rate, "weights": "batch-norm scales"},
         {"params": [network.linear.weight], "lr": rate * recipe.linear_factor, "weights": "last layer"},
     ]
-    if not recipe.muon:  # at the original's rate: the recipe's may suit the others only
+    if not recipe.muon:  # at the original's learning rate: the fast recipe's is tuned for the other weights
         groups.append({"params": convolutions, "lr": Recipe.learning_rate, "weights": "convolutions"})
     optimizers: list[Optimizer] = [SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                                        nesterov=recipe.nesterov)]
     if recipe.muon:
         optimizers.append(Muon([{"params": convolutions, "weights": "convolutions"}], lr=recipe.muon_rate,
-                               ns_steps=recipe.muon_steps,
-                               dtype=torch.bfloat16 if bfloat16 else torch.float32))
+                               ns_steps=recipe.muon_steps, dtype=torch.bfloat16 if bfloat16 else torch.float32))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["highest_lr"] = group["lr"]
+            group["max_lr"] = group["lr"]
     return optimizers
 
 
 def describe(optimizers: Iterable[Optimizer]) -> list[dict]:
-    """A row for each group of weights: by what it is trained, how many numbers it has, and at which highest rate."""
+    """A table row for each group of weights: its optimizer, how many parameters it has, and its hyperparameters."""
     return [{"weights": group["weights"], "optimizer": type(optimizer).__name__,
-             "numbers": sum(weight.numel() for weight in group["params"]), "highest learning rate": group["highest_lr"],
+             "parameters": sum(weight.numel() for weight in group["params"]), "peak learning rate": group["max_lr"],
              "momentum": group["momentum"], "weight decay": group.get("weight_decay", 0.0)}
             for optimizer in optimizers for group in optimizer.param_groups]
 
 
-def set_rate(optimizers: Iterable[Optimizer], share: float) -> None:
-    """Set every learning rate to a share of its highest."""
+def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Set every learning rate to `factor` times its peak."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = share * group["highest_lr"]
+            group["lr"] = factor * group["max_lr"]
 
 
 class Muon(Optimizer):
-    """Momentum whose step is made orthogonal, for convolution weights (PyTorch's own takes matrices only).
+    """Muon, momentum with orthogonalised updates, for convolution weights (PyTorch's own takes matrices only).
 
-    A weight of outputs×inputs×3×3 is treated as a matrix of outputs rows. It is scaled to the norm √outputs at each step,
-    which batch normalisation makes harmless, so that `lr` is the relative change (Jordan's airbench does the same).
+    A weight outputs×inputs×3×3 is treated as a matrix of `outputs` rows. At each step it is rescaled to the norm √outputs,
+    which batch normalisation makes harmless, so that `lr` is the relative change (as in Jordan's airbench).
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Muon(Optimizer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps})
-        self.dtype = dtype  # of the iteration; weights and momentum stay as they are
+        self.dtype = dtype  # of the orthogonalisation only
 
     @torch.no_grad()
     def step(self) -> None:
@@ -81,7 +80,7 @@ class Muon(Optimizer):
 def orthogonalise(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """`matrix` with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton–Schulz iteration in `dtype`.
 
-    The coefficients are those of Jordan's Muon, chosen to rise fast from 0 rather than to settle at 1.
+    The coefficients are those of Jordan's Muon, chosen to rise fast from 0 rather than to converge at 1.
     """
     x = (matrix / (matrix.norm() + 1e-7)).to(dtype)
     tall = x.shape[0] > x.shape[1]

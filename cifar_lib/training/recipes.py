@@ -1,8 +1,8 @@
-"""The two ways to train: the original's recipe ("original"), and one of 40 epochs in place of its 150 ("fast").
+"""The two recipes: the original's, of 150 epochs ("original"), and one of 40 epochs and similar accuracy ("fast").
 
-What the fast recipe is made of comes from Page, "How to train your ResNet" (2018: whitened first layer, label
-smoothing, larger rates for batch-norm biases, averaged weights), Jordan, "94% on CIFAR-10 in 3.29 seconds" (2024,
-arXiv 2404.00498: dirac initialisation, alternating flip) and Jordan and others, "Muon" (2024).
+The fast recipe's components come from Page, "How to train your ResNet" (2018: whitened first layer, label smoothing, larger
+learning rates for batch-norm biases, weight averaging), Jordan, "94% on CIFAR-10 in 3.29 seconds" (2024, arXiv 2404.00498:
+Dirac initialisation, alternating flip) and Jordan and others, "Muon" (2024).
 """
 
 from collections.abc import Iterable
@@ -19,27 +19,27 @@ from cifar_lib.model import ResNet9
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train. Rates are the highest of the schedule; the defaults are the original's."""
+    """The hyperparameters of training. Learning rates are the peaks of their schedule; the defaults are the original's."""
 
     batch_size: int = 128
     learning_rate: float = 0.1  # of SGD
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    bias_factor: float = 1.0  # batch-norm biases learn so many times faster
-    linear_factor: float = 1.0  # and the last layer
-    decay: str = "thirds"  # of the rate: "thirds" (tenfold after each third) or "linear" (up for a tenth, then down to 0)
-    muon: bool = False  # for the convolutions, in place of SGD
-    muon_rate: float = 0.08
-    muon_steps: int = 5  # of Newton and Schulz's iteration
-    whitening: bool = False  # the first convolution splits image patches into uncorrelated parts, and stays so
-    dirac: bool = False  # the other convolutions begin by passing their input on
+    bias_factor: float = 1.0  # learning rate of batch-norm biases, relative to learning_rate
+    linear_factor: float = 1.0  # learning rate of the last layer, likewise
+    decay: str = "thirds"  # schedule: "thirds" (÷10 after each third) or "linear" (warm-up for a tenth, then down to 0)
+    muon: bool = False  # Muon in place of SGD for the convolutions
+    muon_rate: float = 0.08  # learning rate of Muon
+    muon_steps: int = 5  # Newton–Schulz iterations
+    whitening: bool = False  # the first convolution whitens 3×3 patches and is not trained
+    dirac: bool = False  # Dirac initialisation: the other convolutions start as the identity
     label_smoothing: float = 0.0
-    alternating_flip: bool = False  # each image mirrored every second epoch, not at random
-    padding: int = 4  # pixels around the image that crops may take in
-    reflect: bool = False  # crops see the image mirrored at its border, not black
-    cutout: int = 8  # pixels a side of the blackened square
-    averaging: float = 0.0  # the result is a moving average of the weights over this share of the training
+    alternating_flip: bool = False  # flip each image in every second epoch, not at random
+    padding: int = 4  # pixels around the image for random crops
+    reflect: bool = False  # pad by reflection, not with black
+    cutout: int = 8  # side of the black square, in pixels
+    averaging: float = 0.0  # weight averaging (EMA) over this share of all steps; 0 is none
 
 
 RECIPES = {
@@ -50,18 +50,18 @@ RECIPES = {
         alternating_flip=True, reflect=True, averaging=0.04, muon_rate=0.05, muon_steps=3, cutout=12,
     ),
 }
-PARTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "bias_factor",
-         "cutout"]
+COMPONENTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip", "reflect", "averaging", "bias_factor",
+              "cutout"]
 
 
 def choose(name: str, without: Iterable[str] = ()) -> Recipe:
-    """The recipe of that name, the parts named in `without` as the original had them."""
+    """The recipe of that name, with the components in `without` as the original has them."""
     original = {field.name: field.default for field in fields(Recipe)}
-    return replace(RECIPES[name], **{part: original[part] for part in without})
+    return replace(RECIPES[name], **{component: original[component] for component in without})
 
 
 def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
-    """Set the network's convolutions as the recipe begins; `images` (uint8 N×3×32×32) are whitened."""
+    """Initialise the convolutions as the recipe says; the whitening filters are computed from `images` (uint8 N×3×32×32)."""
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     if recipe.dirac:
         for layer in convolutions:
@@ -73,15 +73,15 @@ def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
 
 
 def whitening_filters(images: torch.Tensor, count: int) -> torch.Tensor:
-    """Filters count×3×3×3 along which 3×3 patches of `images` vary independently, strongest first, then the negatives.
+    """Filters count×3×3×3 whose responses to `images` are uncorrelated: largest variance first, then their negatives.
 
-    They are eigenvectors of the patches' covariance; the batch normalisation behind the convolution scales each to the
-    same variance. Where `count` asks for more than twice 27 filters, the rest is random.
+    They are the eigenvectors of the covariance of 3×3 patches; the batch normalisation after the convolution scales their
+    responses to equal variance. Beyond 2×27 filters the rest is random.
     """
-    patches, total, products = 0, 0, 0  # a part at a time: all patches take a gigabyte
-    for part in images.split(250):
-        part = unfold(normalise(part), 3).transpose(1, 2).reshape(-1, 27).double()
-        patches, total, products = patches + len(part), total + part.sum(0), products + part.T @ part
+    patches, total, products = 0, 0, 0  # summed over batches: all patches together take a gigabyte
+    for batch in images.split(250):
+        batch = unfold(normalise(batch), 3).transpose(1, 2).reshape(-1, 27).double()
+        patches, total, products = patches + len(batch), total + batch.sum(0), products + batch.T @ batch
     covariance = products / patches - torch.outer(total, total) / patches**2
     vectors = torch.linalg.eigh(covariance).eigenvectors.float().flip(1).T.reshape(27, 3, 3, 3)
     filters = torch.randn(count, 3, 3, 3, device=images.device) / 27**0.5
@@ -91,15 +91,15 @@ def whitening_filters(images: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def schedule(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of a step (from 0) in a training of `steps`, as a share of the highest."""
+    """The learning rate at a step (from 0) of `steps`, as a fraction of its peak."""
     if recipe.decay == "thirds":
         return [1.0, 0.1, 0.01][3 * step // steps]
     warm_up = 0.1 * steps
     return min((step + 1) / warm_up, (steps - step) / (steps - warm_up), 1.0)
 
 
-def average(network: ResNet9, recipe: Recipe, steps: int) -> AveragedModel | None:
-    """The moving average of the weights and batch-norm statistics, to be updated every step; None without averaging."""
+def averaged_weights(network: ResNet9, recipe: Recipe, steps: int) -> AveragedModel | None:
+    """The moving average (EMA) of weights and batch-norm statistics, to be updated at every step; None without averaging."""
     if not recipe.averaging:
         return None
     decay = 1 - 1 / max(1.0, recipe.averaging * steps)

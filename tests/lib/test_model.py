@@ -1,5 +1,4 @@
-"""The network is the one described, counts are those of a count by hand, and bad weights are refused."""
-
+"""The network is the one described, and its counts and scores are those computed by hand."""
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ def trained_looking(widths: list[int]) -> model.ResNet9:
 
 
 def reference_logits(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
-    """The network as its description says, in functions alone."""
+    """The network as described, in functions only."""
 
     def conv(x: torch.Tensor, name: str) -> torch.Tensor:
         norm = [weights[f"{name}.1.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
@@ -56,12 +55,6 @@ def test_forward_is_the_described_network(widths: list[int]) -> None:
     torch.testing.assert_close(logits, expected)
 
 
-def test_default_widths_are_the_originals() -> None:
-    assert [layer.out_channels for layer in model.ResNet9().modules() if isinstance(layer, torch.nn.Conv2d)] == [
-        40, 80, 80, 80, 160, 320, 320, 320,
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(("widths", "count"), [(model.WIDTHS, 2_570_280), (model.CIFAR10_FAST_WIDTHS, 6_573_120)])
 def test_parameters_are_as_many_as_published(widths: list[int], count: int) -> None:
     assert model.count_parameters(model.ResNet9(widths)) == count
@@ -88,10 +81,6 @@ def test_counting_flop_leaves_the_network_as_it_was(training: bool) -> None:
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_training_counts_three_forward_passes_an_image() -> None:
-    assert model.training_pflop(model.ResNet9(), 150 * 50_000) == pytest.approx(3 * 297_130_240 * 7_500_000 / 1e15)
-
-
 # ---- predictions
 
 
@@ -107,13 +96,7 @@ def test_predict_gives_every_images_logits_in_order(batch_size: int) -> None:
 def test_accuracy_is_the_percentage_of_largest_logits_at_the_label() -> None:
     logits = torch.tensor([[0.1, 3.0, -1.0], [2.0, 1.0, 0.0], [-3.0, -2.0, -1.0], [0.0, 0.5, 0.4]])
     assert model.accuracy(logits, torch.tensor([1, 0, 2, 2])) == 75
-
-
-def test_accuracy_of_three_images_is_not_rounded() -> None:
-    assert model.accuracy(torch.eye(3), torch.tensor([0, 1, 0])) == pytest.approx(200 / 3, abs=1e-9)
-
-
-# ---- scores
+    assert model.accuracy(logits[:3], torch.tensor([1, 0, 0])) == pytest.approx(200 / 3, abs=1e-9)
 
 
 def test_confusion_counts_each_image_once_in_the_row_of_its_class() -> None:
@@ -124,7 +107,7 @@ def test_confusion_counts_each_image_once_in_the_row_of_its_class() -> None:
     assert np.array_equal(matrix, expected)
 
 
-@pytest.mark.parametrize("widths", [[], [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, 0], [1, 2, 3, 4097], [1, 2, 3, 4.0]])
+@pytest.mark.parametrize("widths", [[], [1, 2, 3], [1, 2, 3, 0], [1, 2, 3, 4097], [1, 2, 3, 4.0]])
 def test_widths_are_four_numbers_of_channels(widths: list, refused: Refused) -> None:
     with refused("widths must be four numbers from 1 to 4,096"):
         model.check_widths(widths)

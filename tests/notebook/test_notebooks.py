@@ -1,4 +1,4 @@
-"""The notebooks as people meet them: clean in git, self-describing, strict about parameters, and whole as a line."""
+"""The notebooks are committed without outputs, strict about parameters, and run one after the other by hand."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from clones import ALONE, COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
+from clones import COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
@@ -34,7 +34,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def run_papermill(name: str, folder: Path, *parameters: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
-    """Run a notebook by hand from a strange folder; parameters are name=value, the value being YAML."""
+    """Run a notebook with papermill from `folder`; parameters are name=value, the value in YAML."""
     arguments = [argument for parameter in parameters for argument in ("-y", parameter.replace("=", ": "))]
     return subprocess.run(
         [sys.executable, "-m", "papermill", "--no-progress-bar", str(root / "notebooks" / f"{name}.ipynb"), f"{name}.ipynb",
@@ -46,7 +46,7 @@ def run_papermill(name: str, folder: Path, *parameters: str, root: Path = ROOT, 
 @pytest.mark.skipif(not COMMITTED, reason="asks git what is committed")
 @pytest.mark.parametrize("path", COMMITTED)
 def test_committed_notebooks_have_no_outputs(path: str) -> None:
-    """As git's index has them: one that was run and saved, as JupyterLab does, is no mistake yet."""
+    """In git's index: a notebook that was run and saved may hold outputs on disk."""
     for cell in code_cells(nbformat.reads(code.git("show", f":{path}"), as_version=4)):
         assert cell.outputs == []
         assert cell.execution_count is None
@@ -88,7 +88,7 @@ def test_papermill_lists_every_parameter_with_type_and_meaning(path: Path) -> No
         ("1_train", {"epohcs": 3}, "unknown parameter epohcs: did you mean epochs?"),
         ("1_train", {"epochs": 0}, "epochs must be between 1 and 1,000, not 0."),
         ("3_latency", {"device": "tpu"}, "device must be one of 'auto', 'cpu', 'cuda', not 'tpu'."),
-        ("3_latency", {"run": REFERENCE}, f"{REFERENCE} is a reference run of this project: give yours another name"),
+        ("3_latency", {"run": REFERENCE}, f"{REFERENCE} is a reference run of this project: choose another name"),
         ("4_half_precision", {"batch_engines": ["compile"]}, "batch_engines names 'compile', which is not among the engines."),
         ("6_report", {"run": "nowhere"}, "there is no run 'nowhere' under results/"),
     ],
@@ -100,7 +100,7 @@ def test_a_wrong_parameter_is_refused_in_one_sentence(
     first, *others = [cell.source for cell in code_cells(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4))]
     namespace: dict[str, object] = {"In": [""]}  # as IPython keeps what was run
     with refused(sentence):
-        for cell in [first, PythonTranslator.codify(parameter), *others[:2]]:  # the check, and what follows from it at once
+        for cell in [first, PythonTranslator.codify(parameter), *others[:2]]:  # the check, and the cell after it
             namespace["In"].append(cell)
             exec(cell, namespace)
     assert sorted((ROOT / "results").rglob("record.json")) == before
@@ -115,7 +115,7 @@ def test_papermill_stops_at_a_wrong_parameter_with_one_sentence(tmp_path: Path) 
 
 
 @pytest.mark.ci(seconds=123)
-def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
+def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, elsewhere = clone(tmp_path / "clone"), tmp_path / "elsewhere"
@@ -132,18 +132,17 @@ def test_a_run_by_hand_with_a_taught_network_says_that_its_data_are_stand_ins(
         ("6_report",),
     ):
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
-                                **environment(root, **ALONE, TMPDIR=str(tmp_path)))
+                                **environment(root, TMPDIR=str(tmp_path)))
         assert process.returncode == 0, process.stderr[-2000:]
         assert "Synthetic data" in (elsewhere / f"{name}.ipynb").read_text()
     folder = root / "results" / RUN
     verdicts = {row["id"]: row["verdict"] for row in json.loads((folder / "verdicts.json").read_text())["verdicts"]}
     assert {verdicts[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {rules.NOT_RUN}
     assert verdicts["network-size"] == rules.NOT_REPRODUCED  # it has width 4
-    training = json.loads((folder / "train" / "seed0" / "record.json").read_text())
-    assert training["measurements"]["recipe"] == asdict(RECIPES["fast"])
-    taught = json.loads((root / "results" / "narrow" / "train" / "seed0" / "record.json").read_text())["measurements"]
-    assert taught["widths"] == [2, 4, 6, 8]
-    assert taught["teachers"] == [{"training": f"{RUN}/0", "weights_sha256": training["measurements"]["weights_sha256"]}]
+    teacher, distilled = (json.loads((root / "results" / run / "train" / "seed0" / "record.json").read_text())["measurements"]
+                          for run in (RUN, "narrow"))
+    assert teacher["recipe"] == asdict(RECIPES["fast"]) and distilled["widths"] == [2, 4, 6, 8]
+    assert distilled["teachers"] == [{"training": f"{RUN}/0", "weights_sha256": teacher["weights_sha256"]}]
     faster = json.loads((folder / "faster" / "record.json").read_text())["measurements"]
     assert {row["network"] for row in faster["rows"] if "runs" in row} == {"", "narrow"}
     assert sorted(path.name for path in elsewhere.iterdir()) == [

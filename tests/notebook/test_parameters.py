@@ -1,13 +1,14 @@
-"""A notebook's parameters are checked: right ones pass, each wrong one is refused in one sentence."""
+"""A notebook's parameters are checked: valid ones pass, each invalid one is refused in one sentence."""
 
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Refused
 from papermill.translators import PythonTranslator
 
 from cifar_bench import RUN_NAME
-from cifar_bench.notebook.parameters import check
+from cifar_bench.notebook.parameters import check, device_or_error
 from cifar_lib import ROOT, InputError
 
 CELL = """\
@@ -40,17 +41,14 @@ def checked(**given: object) -> dict[str, object]:
     return check(namespace, **RULES)
 
 
-def test_defaults_pass() -> None:
+def test_defaults_and_given_parameters_pass() -> None:
     assert checked() == DEFAULTS
-
-
-def test_given_parameters_pass() -> None:
-    given = {"run": "night", "recipe": "fast", "epochs": 150, "rate": 0.5, "fast": True, "engines": ["native"],
+    given = {"run": "night", "recipe": "fast", "epochs": 1000, "rate": 1, "fast": True, "engines": ["native"],
              "without": ["muon"], "networks": ["narrow"]}
-    assert checked(**given) == given
+    assert checked(**given) == given and type(checked(**given)["rate"]) is float
 
 
-def test_a_notebook_of_another_clone_than_the_librarys_is_refused(
+def test_a_notebook_of_another_clone_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     (tmp_path / "cifar_lib").mkdir()
@@ -59,41 +57,24 @@ def test_a_notebook_of_another_clone_than_the_librarys_is_refused(
     monkeypatch.chdir(tmp_path / "notebooks")
     with refused(str(ROOT), str(tmp_path), "make .venv/ready"):
         checked()
-    (tmp_path / "cifar_lib" / "__init__.py").unlink()  # no clone at all: notebooks run from any folder
+    (tmp_path / "cifar_lib" / "__init__.py").unlink()  # not a clone: notebooks run from any folder
     assert checked() == DEFAULTS
 
 
-@pytest.mark.parametrize("epochs", [1, 1000])
-def test_both_ends_of_a_range_are_allowed(epochs: int) -> None:
-    assert checked(epochs=epochs)["epochs"] == epochs
-
-
-def test_whole_number_passes_for_a_float_as_a_float() -> None:
-    assert type(checked(rate=1)["rate"]) is float
-
-
-def test_names_that_are_no_parameters_are_ignored_outside_papermills_cell() -> None:
+def test_other_names_are_ignored_outside_papermills_cell() -> None:
     namespace: dict[str, object] = {"In": [CELL, "epoch = 5"]}
     exec(CELL + "epoch = 5", namespace)
     assert check(namespace, **RULES) == DEFAULTS
 
 
-def test_misspelt_name_is_refused_with_the_right_one(refused: Refused) -> None:
+def test_unknown_name_is_refused_with_the_closest_or_all_that_are_allowed(refused: Refused) -> None:
     with refused("unknown parameter epoch:", "did you mean epochs?"):
         checked(epoch=5)
-
-
-def test_unlike_name_is_refused_with_all_that_are_allowed(refused: Refused) -> None:
     with refused("unknown parameter zzz", *RULES):
-        checked(zzz=5)
-
-
-def test_misspelt_name_is_refused_beside_right_ones(refused: Refused) -> None:
-    with refused("unknown parameter zzz"):
         checked(epochs=5, zzz=5)
 
 
-def test_text_in_the_place_of_a_list_is_refused_with_the_way_to_pass_one(refused: Refused) -> None:
+def test_text_in_place_of_a_list_is_refused_with_the_way_to_pass_a_list(refused: Refused) -> None:
     with refused("engines must be of type list", "-y 'engines: [...]'"):
         checked(engines="eager")
 
@@ -104,12 +85,8 @@ def test_text_in_the_place_of_a_list_is_refused_with_the_way_to_pass_one(refused
         ("run", 7, "str", "int"),
         ("epochs", True, "int", "bool"),
         ("epochs", 1.0, "int", "float"),
-        ("epochs", "5", "int", "str"),
         ("rate", "0.1", "float", "str"),
-        ("rate", True, "float", "bool"),
         ("fast", 1, "bool", "int"),
-        ("engines", "eager", "list", "str"),
-        ("epochs", None, "int", "NoneType"),
     ],
 )
 def test_wrong_type_is_refused(name: str, value: object, wanted: str, is_type: str, refused: Refused) -> None:
@@ -119,47 +96,32 @@ def test_wrong_type_is_refused(name: str, value: object, wanted: str, is_type: s
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("epochs", 1001), ("epochs", -1), ("rate", -0.01), ("rate", 1.5), ("rate", float("nan"))],
+    [("epochs", 0), ("epochs", 1001), ("rate", -0.01), ("rate", float("nan"))],
 )
 def test_value_out_of_range_is_refused_with_the_range(name: str, value: float, refused: Refused) -> None:
-    least, most = RULES[name]
-    with refused(f"{name} must be between {least:,} and {most:,}"):
+    low, high = RULES[name]
+    with refused(f"{name} must be between {low:,} and {high:,}"):
         checked(**{name: value})
 
 
 def test_value_not_in_the_list_is_refused_with_the_list(refused: Refused) -> None:
     with refused("recipe must be one of 'original', 'fast', not 'orignal'"):
         checked(recipe="orignal")
-
-
-def test_wrong_item_of_a_list_is_refused_with_what_is_allowed(refused: Refused) -> None:
     with refused("engines must be one of 'eager', 'onnx', 'native', not 'onyx'"):
         checked(engines=["eager", "onyx"])
-
-
-def test_a_list_that_may_be_empty_takes_any_of_its_set_and_nothing_else(refused: Refused) -> None:
-    assert checked(without=["dirac"])["without"] == ["dirac"]
+    with refused("engines", "at least one", "native"):
+        checked(engines=[])
     with refused("without", "'dirac', 'muon'", "'onum'"):
         checked(without=["onum"])
-
-
-def test_a_value_named_twice_is_refused(refused: Refused) -> None:
     with refused("without names 'muon' more than once"):
         checked(without=["muon", "dirac", "muon"])
 
 
-@pytest.mark.parametrize("name", ["../lab", "lab/", "", 1, None, ["lab"]])
-def test_a_list_of_names_takes_names_only(refused: Refused, name: object) -> None:
+@pytest.mark.parametrize("name", ["../lab", "", 1, ["lab"]])
+def test_a_list_of_runs_takes_their_names_only(refused: Refused, name: object) -> None:
     assert checked(networks=["narrow", "2"])["networks"] == ["narrow", "2"]
     with refused(f"networks is {name!r}: use letters, digits, '.', '_' and '-' only."):
         checked(networks=["narrow", name])
-    with refused("networks names 'narrow' more than once"):
-        checked(networks=["narrow", "narrow"])
-
-
-def test_empty_list_is_refused(refused: Refused) -> None:
-    with refused("engines", "at least one", "native"):
-        checked(engines=[])
 
 
 def test_check_must_name_every_parameter(refused: Refused) -> None:
@@ -172,3 +134,14 @@ def test_check_must_name_every_parameter(refused: Refused) -> None:
 
 def test_refusal_is_one_line_in_a_notebook() -> None:
     assert InputError("x must be 1.")._render_traceback_() == ["InputError: x must be 1."]
+
+
+def test_a_gpu_is_used_where_there_is_one_and_refused_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (device_or_error("auto"), device_or_error("cuda")) == ("cuda", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (device_or_error("auto"), device_or_error("cpu")) == ("cpu", "cpu")
+    with refused("'cuda'", "'cpu'"):
+        device_or_error("cuda")

@@ -1,4 +1,4 @@
-"""`make report` on a cluster: a job for each step, which can be killed, and what is timed has a node for itself.
+"""`make report` on a cluster: a job for each step, which can be killed; steps that time something have a node for themselves.
 
 Needs Debian's slurm-wlm and munge.
 """
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from clones import ALONE, STEP, clone, environment, use_synthetic_data
+from clones import STEP, clone, environment, use_synthetic_data
 from slurm import slurm
 
 EPOCHS = 10
@@ -23,8 +23,8 @@ latency: {{}}
 half_precision: {{}}
 faster: {{}}
 """
-# Python reads this as it starts. Snakemake asks ever more rarely how jobs stand, up to every three minutes; here every second.
-# Trainings are real, and of the other steps, which are the same on a cluster as elsewhere, what they write is there at once.
+# Python runs this when it starts. Snakemake asks for the state of jobs less and less often, down to every three minutes; here
+# every second. Training runs are real; the other steps, which are the same on a cluster as elsewhere, only write their files.
 SITECUSTOMIZE = f"""
 import os, sys
 
@@ -41,13 +41,13 @@ elif "cifar_bench.notebook.execute" in sys.orig_argv and "notebooks/1_train.ipyn
 elif {{"nbconvert", "cifar_bench.analysis.verdicts"}} & {{*sys.orig_argv}}:
     os._exit(0)
 """
-# Without accounting squeue tells how jobs stand; two jobs at once need not ask for all cores.
+# Without accounting squeue tells the state of jobs; CORES=1 lets two jobs run at once.
 COMMAND = ["make", "report", "PROFILE=small", "RUN=cluster", "CLUSTER=slurm", "CORES=1", "NODES=here",
            "FLAGS=--slurm-status-command squeue --latency-wait 5"]
 
 
 def jobs() -> dict[str, tuple[str, str]]:
-    """The id, the state and whether it shares its node of each job, by rule and wildcards."""
+    """The id, the state and whether the node may be shared, for each job, by its rule and wildcards."""
     listed = subprocess.run(["squeue", "--noheader", "--format=%k|%i|%t|%h"], check=True, capture_output=True, text=True).stdout
     return {comment.strip(): tuple(rest) for comment, *rest in (line.split("|") for line in listed.splitlines())}
 
@@ -60,7 +60,7 @@ def until(condition: object, process: subprocess.Popen, seconds: float = 300) ->
 
 
 @pytest.mark.ci(seconds=134)
-def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
+def test_a_training_run_killed_on_a_cluster_resumes_when_the_command_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = clone(tmp_path / "clone")
@@ -69,31 +69,30 @@ def test_a_training_killed_on_a_cluster_goes_on_when_the_command_is_given_again(
     (root / "sitecustomize.py").write_text(SITECUSTOMIZE)
     (root / ".venv").mkdir()
     (root / ".venv" / "ready").write_text(f"{root.resolve()}\n")
-    options = {"cwd": root, "text": True,
-                "env": environment(root, **ALONE, TMPDIR=str(tmp_path), STEPS=str(tmp_path / "steps"))}
-    training = root / "results" / "cluster" / "train" / "seed1"
+    options = {"cwd": root, "text": True, "env": environment(root, TMPDIR=str(tmp_path), STEPS=str(tmp_path / "steps"))}
+    training_run = root / "results" / "cluster" / "train" / "seed1"
 
     with slurm(tmp_path / "slurm"):
         first = subprocess.Popen(COMMAND, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        until(lambda: len(list(training.glob("checkpoint-*"))) > 1, first)
+        until(lambda: len(list(training_run.glob("checkpoint-*"))) > 1, first)
         running = jobs()
         assert {name for name, (_, state, _) in running.items() if state == "R"} >= {"rule_train_wildcards_1"}
         second = subprocess.run(COMMAND, **options, capture_output=True)
         assert second.returncode != 0
-        assert "another process is at report of the run cluster: wait for it, end it, or use another run." in second.stdout
+        assert "another process is running report of the run cluster: wait for it, or choose another run." in second.stdout
         subprocess.run(["scancel", running["rule_train_wildcards_1"][0]], check=True)
-        _, said = first.communicate(timeout=300)
-        assert first.returncode != 0 and not (training / "record.json").exists(), said
+        _, errors = first.communicate(timeout=300)
+        assert first.returncode != 0 and not (training_run / "record.json").exists(), errors
 
         again = subprocess.Popen(COMMAND, **options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        alone = set()
+        exclusive = set()
         while again.poll() is None:
-            alone |= {name for name, (_, state, shares) in jobs().items() if state == "R" and shares == "NO"}
+            exclusive |= {name for name, (_, state, shares) in jobs().items() if state == "R" and shares == "NO"}
             time.sleep(0.2)
-        output, said = again.communicate()
-        assert again.returncode == 0, output + said
-        assert alone == {"rule_latency", "rule_half_precision", "rule_faster"}
-    measured = json.loads((training / "record.json").read_text())["measurements"]
+        output, errors = again.communicate()
+        assert again.returncode == 0, output + errors
+        assert exclusive == {"rule_latency", "rule_half_precision", "rule_faster"}
+    measured = json.loads((training_run / "record.json").read_text())["measurements"]
     assert len(measured["resumed_after"]) == 1 and len(measured["epochs"]) == EPOCHS
     steps = (tmp_path / "steps").read_text().split()
     assert sorted(steps) == ["2_export", "3_latency", "4_half_precision", "5_faster", "6_report"]

@@ -1,4 +1,4 @@
-"""The environment in a record is what the system tells, on x86 and on Arm, and nothing where it tells nothing."""
+"""The environment in a record is what the system reports, on x86 and on Arm; variables that tune libraries are dropped."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from cifar_bench import drop_tuning
+from cifar_bench import drop_tuning, records
 from cifar_bench.records import code, environment
 from cifar_lib import ROOT
 
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """`processor("avx2 sse2")` makes it a CPU of two cores with these features."""
+    """`processor("avx2 sse2")` makes this a CPU with two cores and these features."""
 
     def becomes(flags: str) -> None:
         monkeypatch.setattr(environment, "_cpuinfo", lambda: {"brand_raw": "A CPU", "flags": flags.split()})
@@ -42,18 +42,7 @@ def test_processors_of_the_same_name_are_told_apart_by_their_vectors(
     assert environment.hardware("cpu") == name
 
 
-@pytest.mark.parametrize(
-    ("flags", "features"),
-    [("fpu sse2", []), ("sse2 avx512_fp16 avx2 amx_bf16", ["avx2", "avx512_fp16", "amx_bf16"]),
-     ("fp asimd evtstrm asimdhp asimddp bf16 i8mm", ["asimd", "asimdhp", "asimddp", "bf16", "i8mm"])],
-    ids=["old x86", "x86", "Arm"],
-)
-def test_features_are_those_that_matter_here(processor: Callable[[str], None], flags: str, features: list[str]) -> None:
-    processor(flags)
-    assert environment.cpu_features() == features
-
-
-def test_a_processor_that_tells_nothing_has_a_name_and_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_that_reports_nothing_has_a_name_and_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_cpuinfo", dict)
     monkeypatch.setattr(environment, "cores", lambda: 1)
     monkeypatch.setattr(platform, "processor", lambda: "")
@@ -62,7 +51,7 @@ def test_a_processor_that_tells_nothing_has_a_name_and_no_features(monkeypatch: 
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="only Linux lists the features there")
-def test_features_of_this_processor_are_those_that_the_system_lists() -> None:
+def test_features_are_those_that_the_system_lists() -> None:
     lists = re.search(r"^(?:flags|Features)\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     assert environment.cpu_features() == [name for name in environment.FEATURES if name in lists[1].split()]
 
@@ -77,69 +66,59 @@ def fails(error: type[Exception]) -> None:
     raise error
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [lambda percpu: None, lambda percpu: [], lambda percpu: fails(FileNotFoundError),
-     lambda percpu: fails(NotImplementedError)],
-    ids=["nothing", "no cores", "no file", "not implemented"],
-)
-def test_a_system_that_tells_no_clocks_has_none(monkeypatch: pytest.MonkeyPatch, asked: Callable[[bool], object]) -> None:
+@pytest.mark.parametrize("asked", [lambda percpu: None, lambda percpu: fails(FileNotFoundError),
+                                   lambda percpu: fails(NotImplementedError)], ids=["nothing", "no file", "not implemented"])
+def test_a_system_that_reports_no_clocks_has_none(monkeypatch: pytest.MonkeyPatch, asked: Callable[[bool], object]) -> None:
     monkeypatch.setattr(psutil, "cpu_freq", asked)
     assert environment.clock_mhz() == []
 
 
 @pytest.mark.parametrize("files", [[], ["cifar_lib/model.py"]], ids=["as committed", "with changes"])
-def test_a_record_says_which_commit_it_was_made_of_and_whether_code_differs(
+def test_a_record_names_its_commit_whether_code_differs_and_the_locked_versions(
     monkeypatch: pytest.MonkeyPatch, files: list[str]
 ) -> None:
     monkeypatch.setattr(code, "uncommitted", lambda: files)
     monkeypatch.setattr(code, "git", lambda *arguments: "8e2e" if arguments == ("rev-parse", "HEAD") else "")
-    told = environment.describe("cpu")
-    assert (told["commit"], told["uncommitted_changes"]) == ("8e2e", bool(files))
-
-
-def test_a_record_names_the_locked_versions_by_their_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hashed = environment.describe("cpu")["requirements_sha256"]
-    assert re.fullmatch("[0-9a-f]{64}", hashed) if (ROOT / "requirements.lock").is_file() else hashed is None
-    monkeypatch.setattr(environment, "ROOT", tmp_path)
-    assert environment.describe("cpu")["requirements_sha256"] is None
+    described = environment.describe("cpu")
+    assert (described["commit"], described["uncommitted_changes"]) == ("8e2e", bool(files))
+    assert described["requirements_sha256"] == records.sha256(ROOT / "requirements.lock")
 
 
 # ---- what limits or tunes a process
 
-LEFT_FROM_OTHER_WORK = {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1",
-                        "MKL_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
-TOLD_BY_A_CHILD = """
+LEFT_OVER = {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1",
+             "MKL_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
+PROGRAM = """
 import json, os, subprocess, sys
 from cifar_bench.records import environment
-told = environment.describe("cpu")
+described = environment.describe("cpu")
 import torch
 torch.set_num_threads(2)
 torch.ones(300, 300) @ torch.ones(300, 300)
-told |= {"affinity": len(os.sched_getaffinity(0)), "kernels": torch.backends.cpu.get_cpu_capability()}
-print(json.dumps(told))
+described |= {"affinity": len(os.sched_getaffinity(0)), "kernels": torch.backends.cpu.get_cpu_capability()}
+print(json.dumps(described))
 if "again" not in sys.argv:
     sys.exit(subprocess.run([sys.executable, "-c", sys.argv[1], sys.argv[1], "again"]).returncode)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot tie a process to a core")
-def test_variables_left_from_other_work_tune_no_process_and_are_on_record() -> None:
-    def told(**variables: str) -> list[dict]:
-        process = subprocess.run([sys.executable, "-c", TOLD_BY_A_CHILD, TOLD_BY_A_CHILD], cwd=ROOT, capture_output=True,
+def test_left_over_variables_tune_no_process_and_are_on_record() -> None:
+    def describe(**variables: str) -> list[dict]:
+        process = subprocess.run([sys.executable, "-c", PROGRAM, PROGRAM], cwd=ROOT, capture_output=True,
                                  encoding="utf-8", env={**os.environ, **variables})
         assert process.returncode == 0, process.stderr
         return [json.loads(line) for line in process.stdout.splitlines()]
 
-    (plain, _), both = told(), told(**LEFT_FROM_OTHER_WORK)
+    (plain, _), both = describe(), describe(**LEFT_OVER)
     assert len(both) == 2  # a process and its child
     for tuned in both:
-        assert tuned["dropped_variables"].items() >= LEFT_FROM_OTHER_WORK.items()
+        assert tuned["dropped_variables"].items() >= LEFT_OVER.items()
         for same in ("affinity", "kernels", "threads", "hardware"):
             assert tuned[same] == plain[same]
 
 
-def test_only_what_tunes_the_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
+def test_only_what_tunes_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
     kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "ONEDNN_VERBOSE": "1", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU",
             "TORCHINDUCTOR_CACHE_DIR": "/a"}
     tuning = {"KMP_AFFINITY": "compact", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0", "TORCH_MKLDNN_MATMUL_MIN_DIM": "9"}
@@ -153,13 +132,13 @@ def test_only_what_tunes_the_libraries_is_dropped_and_what_a_parent_dropped_is_r
 @pytest.mark.parametrize(
     ("groups", "files", "cores"),
     [("0::/job/step", {"job/cpu.max": "150000 100000", "job/step/cpu.max": "max 100000"}, 2),
-     ("0::/", {"cpu.max": "50000 100000"}, 1), ("0::/", {"cpu.max": "max 100000"}, 64), ("0::/", {}, 64), ("", {}, 64),
-     ("0::/job", {"job/cpu.max": "9900000 100000"}, 64), ("0::/unseen/from/inside", {"cpu.max": "300000 100000"}, 3),
+     ("0::/", {"cpu.max": "50000 100000"}, 1), ("", {}, 64), ("0::/job", {"job/cpu.max": "9900000 100000"}, 64),
+     ("0::/unseen/from/inside", {"cpu.max": "300000 100000"}, 3),
      ("5:memory:/a\n4:cpu,cpuacct:/a",
       {"cpu,cpuacct/a/cpu.cfs_quota_us": "400000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 4),
      ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64)],
 )
-def test_cores_are_no_more_than_the_control_groups_give(
+def test_cores_are_no_more_than_the_control_groups_allow(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, groups: str, files: dict[str, str], cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)

@@ -1,16 +1,16 @@
-"""The convolution whose weights' gradient is one product: as right as PyTorch's own in bfloat16, and the same network."""
+"""The convolution whose weight gradient is one matrix product: as accurate as PyTorch's own in bfloat16."""
 
 import pytest
 import torch
 
 from cifar_lib.model import ResNet9
-from cifar_lib.training.convolutions import ConvByProduct, use_products
+from cifar_lib.training.convolutions import MatmulGradConv, use_matmul_gradients
 
 
 @pytest.mark.parametrize(("count", "inputs", "outputs", "height", "width"), [(5, 3, 7, 4, 4), (8, 9, 9, 4, 4), (2, 6, 4, 3, 5)])
-def test_gradients_are_as_near_to_float64_as_pytorchs(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
+def test_gradients_are_as_accurate_as_pytorchs(count: int, inputs: int, outputs: int, height: int, width: int) -> None:
     torch.manual_seed(0)
-    own = ConvByProduct(inputs, outputs, 3, padding=1, bias=False)
+    own = MatmulGradConv(inputs, outputs, 3, padding=1, bias=False)
     values = torch.randn(count, inputs, height, width).bfloat16()
     weight = own.weight.detach().bfloat16()
     upstream = torch.randn(count, outputs, height, width).bfloat16()
@@ -23,12 +23,12 @@ def test_gradients_are_as_near_to_float64_as_pytorchs(count: int, inputs: int, o
     exact, pytorchs = gradients(values.double(), weight.double()), gradients(values, weight)
     x = values.clone().requires_grad_()
     own(x).backward(upstream)
-    for mine, its, right in zip([x.grad.double(), own.weight.grad.double()], pytorchs, exact, strict=True):
-        assert (mine - right).norm() <= 1.5 * (its - right).norm() + 1e-12
-        assert (mine - right).norm() < 0.01 * right.norm()
+    for mine, its, expected in zip([x.grad.double(), own.weight.grad.double()], pytorchs, exact, strict=True):
+        assert (mine - expected).norm() <= 1.5 * (its - expected).norm() + 1e-12
+        assert (mine - expected).norm() < 0.01 * expected.norm()
 
 
-def test_network_is_the_same_but_for_the_rounding_of_training() -> None:
+def test_a_network_that_uses_it_differs_in_the_rounding_of_gradients_only() -> None:
     torch.manual_seed(0)
     network = ResNet9([8, 8, 16, 32])
     images = torch.randn(16, 3, 32, 32)
@@ -40,9 +40,9 @@ def test_network_is_the_same_but_for_the_rounding_of_training() -> None:
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.reset_running_stats()
     network.zero_grad()
-    use_products(network)
+    use_matmul_gradients(network)
     assert list(network.state_dict()) == names
-    assert sum(isinstance(layer, ConvByProduct) for layer in network.modules()) == 2
+    assert sum(isinstance(layer, MatmulGradConv) for layer in network.modules()) == 2
     assert torch.equal(network.eval()(images), before)
     with torch.autocast("cpu", torch.bfloat16):
         network.train()(images).float().square().sum().backward()

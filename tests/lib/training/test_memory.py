@@ -1,4 +1,4 @@
-"""What a training frees it gets again, without the system handing it out anew."""
+"""A training process keeps the memory that it frees."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from cifar_lib import ROOT
 
-# Makes and drops 40 MB twenty times, after the first time, and tells how many pages the system handed out meanwhile.
+# Allocates and frees 40 MB twenty times, after a first time, and prints how many pages the system handed out meanwhile.
 PROGRAM = """
 import resource, sys
 if "keep" in sys.argv:
@@ -27,7 +27,7 @@ print(faults() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux's C library")
-def test_memory_that_was_freed_is_used_again() -> None:
-    handed_out = {how: int(subprocess.run([sys.executable, "-c", PROGRAM, how], cwd=ROOT, capture_output=True, text=True,
-                                          check=True).stdout) for how in ("keep", "give back")}
-    assert handed_out["keep"] < handed_out["give back"] / 10
+def test_freed_memory_is_used_again() -> None:
+    pages = {how: int(subprocess.run([sys.executable, "-c", PROGRAM, how], cwd=ROOT, capture_output=True, text=True,
+                                          check=True).stdout) for how in ("keep", "return")}
+    assert pages["keep"] < pages["return"] / 10
