@@ -1,7 +1,7 @@
 """Records: one JSON file a step, written whole at its end, with raw series as compressed .npz files beside it.
 
 A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters`, `environment`, `data` and `measurements`;
-`series` names the arrays beside it by file name: raw series, one number per image, and images to show. Every step of a run has
+`series` names the arrays beside it by file name: raw series, one number per image. Every step of a run has
 its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
@@ -61,10 +61,11 @@ class Step:
             refuse_reference(self.run)
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
-        record = self.folder / "record.json"
-        with replacing(record) as scratch:  # fail now, not after hours of training, where nothing can be written
+        probe = self.folder / ".probe"
+        with replacing(probe) as scratch:  # fail now, not after hours of training, where nothing can be written
             scratch.touch()
-        record.unlink()
+        probe.unlink()
+        (self.folder / "record.json").unlink(missing_ok=True)
 
     def write(self, measurements: dict, data: dict, series: Mapping[str, np.ndarray] | None = None) -> dict:
         """Write the series, then the record; return the record."""
