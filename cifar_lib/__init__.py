@@ -1,4 +1,7 @@
-"""The experiment: a small network, its images, how it is trained, and the loop that times one image after another."""
+"""The experiment: a small network, its images, how it is trained, and the loop that times one image after another.
+
+The training loop itself is in notebooks/1_train.ipynb.
+"""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ def load(split: str) -> Split:
 
 
 def train_and_held_out(train_images: int, held_out: int) -> tuple[Split, Split]:
-    """The first training images, and the last ones, held out. Raises InputError where there are fewer in all."""
+    """The first `train_images` training images, and the last `held_out`. Raises InputError if they would overlap."""
     everything = load("train")
     if train_images + held_out > len(everything):
         raise InputError(f"train_images and held_out must be {len(everything):,} at most together: lower one of them.")
@@ -55,36 +55,37 @@ def augment(
     images: torch.Tensor, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
     flip: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Random crop of the padded image, random horizontal flip, and cutout, drawn for each image.
+    """Random crop of the padded image, random horizontal flip, and cutout, sampled independently for each image.
 
     uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. Padding is black, or the image mirrored
     at its border with `reflect`. `flip` (bool N) says which images to flip, in place of a random half. The black square of
-    `cutout` pixels a side has its centre anywhere in the image and is cut at the border, as in the original.
+    `cutout` pixels a side is centred on a random pixel and clipped at the border, as in the original.
     """
     count, _, height, width = images.shape
     device = images.device
 
-    def draw(below: int) -> torch.Tensor:
+    def randint(below: int) -> torch.Tensor:
         return torch.randint(below, (count, 1), generator=generator, device=device)
 
     y, x = torch.arange(height, device=device), torch.arange(width, device=device)
-    rows, columns = draw(2 * padding + 1) + y, draw(2 * padding + 1) + x
-    columns = torch.where(draw(2).bool() if flip is None else flip[:, None], columns.flip(1), columns)
+    rows, columns = randint(2 * padding + 1) + y, randint(2 * padding + 1) + x
+    columns = torch.where(randint(2).bool() if flip is None else flip[:, None], columns.flip(1), columns)
     if reflect:
-        source, (rows, columns) = images, (_reflected(rows - padding, height), _reflected(columns - padding, width))
+        source = images
+        rows, columns = _reflected(rows - padding, height), _reflected(columns - padding, width)
     else:
         source = F.pad(images, (padding, padding, padding, padding))
-    numbers = torch.arange(count, device=device)[:, None, None]
-    cropped = source.permute(0, 2, 3, 1)[numbers, rows[:, :, None], columns[:, None, :]]  # N×32×32×3
+    image_index = torch.arange(count, device=device)[:, None, None]
+    cropped = source.permute(0, 2, 3, 1)[image_index, rows[:, :, None], columns[:, None, :]]  # N×32×32×3
     if cutout:
-        top, left = draw(height) - cutout // 2, draw(width) - cutout // 2
-        hit = ((y >= top) & (y < top + cutout))[:, :, None] & ((x >= left) & (x < left + cutout))[:, None, :]
-        cropped.masked_fill_(hit[..., None], 0)
+        top, left = randint(height) - cutout // 2, randint(width) - cutout // 2
+        inside = ((y >= top) & (y < top + cutout))[:, :, None] & ((x >= left) & (x < left + cutout))[:, None, :]
+        cropped.masked_fill_(inside[..., None], 0)
     return cropped.permute(0, 3, 1, 2)
 
 
 def _reflected(position: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions before the first pixel or after the last, mirrored at it."""
+    """Pixel indices reflected back into [0, size), without repeating the edge pixel."""
     return size - 1 - (size - 1 - position.abs()).abs()
 
 
@@ -94,7 +95,8 @@ def training_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch: every image once, in random order, augmented and normalised. The last batch may be smaller.
 
-    Given an `epoch`, flips alternate: each image is flipped in every second epoch, a random half of them in the even ones.
+    Yields images (float32 N×3×32×32) and labels (int64 N). Given an `epoch`, flips alternate: each image is flipped in every
+    second epoch, and a fixed random half of them starts flipped.
     """
     device = split.labels.device
     order = torch.randperm(len(split), generator=generator, device=device)

@@ -52,7 +52,7 @@ class ResNet9(nn.Module):
         x = self.second(self.first(x))
         x = max_pool2d(self.third(x), 2)
         x = max_pool2d(self.fourth(x), 4).flatten(1)
-        return self.linear(x) * 0.125
+        return self.linear(x) * 0.125  # cifar10-fast's scale of the logits
 
 
 def check_widths(widths: Sequence[object]) -> list[int]:
@@ -63,11 +63,11 @@ def check_widths(widths: Sequence[object]) -> list[int]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def forward_flop(model: nn.Module) -> int:
-    """FLOP of one image's forward pass; a multiply-add counts as two."""
+    """FLOP of one image's forward pass, products with the zero padding included; a multiply-add counts as two."""
     device = next(model.parameters()).device
     was_training = model.training
     counter = FlopCounterMode(display=False)
@@ -78,10 +78,10 @@ def forward_flop(model: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, split: Split, batch_size: int = 200, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The logits of every image, float32 N×10 in host memory, from a single view. Call `model.eval()` before."""
+def predict(model: nn.Module, split: Split, batch_size: int = 200) -> torch.Tensor:
+    """The logits of every image, float32 N×10 in host memory, without test-time augmentation. Call `model.eval()` before."""
     batches = split.images.contiguous(memory_format=torch.channels_last).split(batch_size)
-    return torch.cat([model(normalise(batch).to(dtype)).float().cpu() for batch in batches])
+    return torch.cat([model(normalise(batch)).float().cpu() for batch in batches])
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
@@ -96,7 +96,7 @@ def confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
 
 
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:
-    """The network with these weights, in eval mode; the tensors determine its widths."""
+    """The network with these weights, in eval mode; its widths are inferred from their shapes."""
     layers = ("first.0.weight", "second.enter.0.weight", "third.0.weight", "fourth.enter.0.weight")
     network = ResNet9([state[layer].shape[0] for layer in layers])
     network.load_state_dict(state)

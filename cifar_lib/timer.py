@@ -1,6 +1,6 @@
 """Times one image after another, and nothing else.
 
-The timed region is an engine's `classify`: from a normalised float32 image in host memory to its predicted class there.
+The timed region is one call of `classify`: from a normalised float32 image in host memory to its predicted class there.
 Reading and normalising stay outside; the next image starts when the last is done.
 """
 
@@ -37,5 +37,5 @@ def separate_images(split: Split) -> list[torch.Tensor]:
 
 
 def warm_up(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor], count: int) -> np.ndarray:
-    """The latencies (ns) of `count` images, from the first on, repeated as often as needed."""
+    """Classify `count` images before timing, cycling through `images`; return their latencies (ns, int64 count)."""
     return time_images(classify, (list(images) * (count // len(images) + 1))[:count])[0]

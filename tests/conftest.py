@@ -17,6 +17,8 @@ from cifar_lib import cifar10 as dataset
 if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of several workers would take each other's cores
 
+pytest_plugins = ["claim_records"]  # the fixture `write`
+
 NOWHERE = "http://127.0.0.1:1/"  # nothing listens on this port
 
 Refused = Callable[..., AbstractContextManager[None]]

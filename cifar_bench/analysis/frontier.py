@@ -85,7 +85,7 @@ def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
 def time_breakdown(row: Mapping, record: Mapping) -> dict[str, float] | None:
     """A row's median latency (µs) as `arithmetic` and `memory` time at the machine's measured peak rates, and `overhead`.
 
-    Memory time is reading the weights once at the fastest copy's rate. Overhead is the rest: starting and ending layers, moving
+    Memory time is reading the weights once at the fastest copy's rate. Overhead is the rest: per-layer dispatch, moving
     activations, and work too small to fill the arithmetic units. None where the precision's peak rate was not measured.
     """
     for roofline in record["measurements"]["rooflines"]:

@@ -21,7 +21,7 @@ def stability_warnings(record: Mapping) -> list[str]:
     if (load := record["measurements"]["background_load"] or 0) > 0.05:
         warnings.append(f"the background load was {load:.0%} before the measurement")
     if environment["cpu"]["governor"] not in (None, "performance"):
-        warnings.append(f"the clock's governor is {environment['cpu']['governor']}, not performance")
+        warnings.append(f"the CPU frequency governor is {environment['cpu']['governor']}, not performance")
     if contended := sum(run["contended"] for _, run in runs):
         left = [latency.name(row) for row in rows if latency.is_contended(latency.judged_runs(row))]
         warnings.append(f"{contended} of {len(runs)} runs were contended, and repeated" + (

@@ -115,6 +115,6 @@ def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         return picture(
             figure, "faster_time_breakdown", f"{first['overhead'] / first.sum():.0%} of the latency is overhead ({first.name})",
-            "Arithmetic and memory (reading the weights) at the peak rates measured on this machine; overhead: starting and "
-            "ending layers, moving activations, and work too small to fill the arithmetic units.",
+            "Arithmetic and memory (reading the weights) at the peak rates measured on this machine; overhead: "
+            "per-layer dispatch, moving activations, and work too small to fill the arithmetic units.",
             numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))

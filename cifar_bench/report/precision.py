@@ -151,5 +151,5 @@ def roofline(record: Mapping) -> Picture:
             figure, "roofline", f"One image at a time, {best} reaches {shares[best]:.0%} of the peak FLOP/s in {precision.BASE}"
             if best else f"No engine was measured in {precision.BASE}",
             "Line: roofline measured here, data in a cache; dotted: in main memory. Axes are logarithmic. The network's batch "
-            f"sizes grow from left to right. {listed(above) if above else 'No layer'} exceeds the roofline by more than noise.",
+            f"sizes grow from left to right. Above the roofline by more than noise: {listed(above) if above else 'no layer'}.",
             numbers)

@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when the process `parent` ends, even if it is killed: an orphan would contend the next measurement.
+    """End when the process `parent` ends, even if it is killed: an orphan would contend with the next measurement.
 
     Linux only; the parent's thread counts. SIGTERM becomes an exception here, so that a running C++ program is ended, too.
     """

@@ -21,7 +21,8 @@ MAX_KEPT = 2  # the newest, and the one before in case the newest is damaged
 class Checkpoints:
     """The checkpoints in `folder` of the training run that `identity` describes (hyperparameters, data, versions).
 
-    Other training runs may have theirs in the same folder: a file name holds its run's digest, its epoch and its SHA-256.
+    Other training runs may have theirs in the same folder: a file name holds its run's digest, its epoch and its content's
+    digest.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""Checks before a training run: does torch.compile work here, and does the processor multiply in bfloat16?"""
+"""torch.compile with a fallback to eager, and whether the device computes natively in bfloat16."""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from cifar_lib.model import ResNet9
 
 
 def compiled_or_eager(network: ResNet9, batch_size: int) -> tuple[Callable, str | None]:
-    """The network compiled for this batch size and None; or, where that fails, the network itself and the error in a line."""
+    """The network compiled for this batch size, and None; if that fails, the network itself and the error in one line."""
     before = copy.deepcopy(network.state_dict())
     try:
         compiled = torch.compile(network, dynamic=False)

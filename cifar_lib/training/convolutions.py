@@ -12,7 +12,7 @@ from cifar_lib.model import ResNet9
 def use_matmul_gradients(network: ResNet9) -> None:
     """Let the last stage's convolutions of 4×4 feature maps compute their weight gradient as one matrix product.
 
-    oneDNN 3.12 takes three times as long there (with AMX 48 ms in place of 17, batch size 250, 320 channels), a tenth of a
+    oneDNN 3.12 is three times slower there (48 against 17 ms with AMX, batch size 250, 320 channels), which is a tenth of a
     training step. On larger feature maps oneDNN is faster.
     """
     for block in network.fourth.residual:
@@ -22,7 +22,7 @@ def use_matmul_gradients(network: ResNet9) -> None:
 
 
 class MatmulGradConv(nn.Conv2d):
-    """A 3×3 convolution with padding 1 and no bias, trained in bfloat16 with `ConvFunction`."""
+    """A 3×3 convolution with padding 1 and no bias, trained with `ConvFunction`, which autocast does not see: in bfloat16."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:

@@ -1,7 +1,7 @@
-"""Memory for training on a CPU: kept by the process, and in large pages where Linux offers them.
+"""Memory for training on a CPU: kept by the process, and in huge pages where Linux offers them.
 
 A training step frees hundreds of megabytes and allocates them again at once. By default the C library returns them to the
-system, which hands them out again page by page, each filled with zeros: a fifth of a step's time.
+system, and each page has to be faulted in and zeroed again: a fifth of a step's time.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ MAX_THRESHOLD = 2**31 - 1  # bytes
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, and PyTorch ask for large pages; no effect but on Linux with glibc.
+    """Let this process keep the memory that it frees, and PyTorch ask for huge pages; no effect except on Linux with glibc.
 
     Call it before the first tensor is made: PyTorch reads the variable then (c10/core/impl/alloc_cpu.cpp).
     """

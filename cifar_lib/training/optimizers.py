@@ -6,7 +6,7 @@ import torch
 from torch.optim import SGD, Optimizer
 
 from cifar_lib.model import ResNet9
-from cifar_lib.training.recipes import Recipe
+from cifar_lib.training.recipes import RECIPES, Recipe
 
 
 def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) -> list[Optimizer]:
@@ -22,7 +22,7 @@ def make_optimizers(network: ResNet9, recipe: Recipe, bfloat16: bool = False) ->
         {"params": [network.linear.weight], "lr": rate * recipe.linear_factor, "weights": "last layer"},
     ]
     if not recipe.muon:  # at the original's learning rate: the fast recipe's is tuned for the other weights
-        groups.append({"params": convolutions, "lr": Recipe.learning_rate, "weights": "convolutions"})
+        groups.append({"params": convolutions, "lr": RECIPES["original"].learning_rate, "weights": "convolutions"})
     optimizers: list[Optimizer] = [SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
                                        nesterov=recipe.nesterov)]
     if recipe.muon:
@@ -53,7 +53,8 @@ class Muon(Optimizer):
     """Muon, momentum with orthogonalised updates, for convolution weights (PyTorch's own takes matrices only).
 
     A weight outputs×inputs×3×3 is treated as a matrix of `outputs` rows. At each step it is rescaled to the norm √outputs,
-    which batch normalisation makes harmless, so that `lr` is the relative change (as in Jordan's airbench).
+    which batch normalisation makes harmless. The update has about the same norm, so `lr` is the relative step (as in Jordan's
+    airbench).
     """
 
     def __init__(

@@ -6,7 +6,7 @@ Dirac initialisation, alternating flip) and Jordan and others, "Muon" (2024).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -33,13 +33,13 @@ class Recipe:
     muon_rate: float = 0.08  # learning rate of Muon
     muon_steps: int = 5  # Newton–Schulz iterations
     whitening: bool = False  # the first convolution whitens 3×3 patches and is not trained
-    dirac: bool = False  # Dirac initialisation: the other convolutions start as the identity
+    dirac: bool = False  # Dirac initialisation: the first outputs of the other convolutions pass their inputs on
     label_smoothing: float = 0.0
     alternating_flip: bool = False  # flip each image in every second epoch, not at random
     padding: int = 4  # pixels around the image for random crops
     reflect: bool = False  # pad by reflection, not with black
     cutout: int = 8  # side of the black square, in pixels
-    averaging: float = 0.0  # weight averaging (EMA) over this share of all steps; 0 is none
+    averaging: float = 0.0  # weight averaging: time constant of the EMA as a share of all steps; 0 is none
 
 
 RECIPES = {
@@ -56,8 +56,7 @@ COMPONENTS = ["muon", "whitening", "dirac", "label_smoothing", "alternating_flip
 
 def choose(name: str, without: Iterable[str] = ()) -> Recipe:
     """The recipe of that name, with the components in `without` as the original has them."""
-    original = {field.name: field.default for field in fields(Recipe)}
-    return replace(RECIPES[name], **{component: original[component] for component in without})
+    return replace(RECIPES[name], **{component: getattr(RECIPES["original"], component) for component in without})
 
 
 def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
@@ -73,10 +72,10 @@ def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
 
 
 def whitening_filters(images: torch.Tensor, count: int) -> torch.Tensor:
-    """Filters count×3×3×3 whose responses to `images` are uncorrelated: largest variance first, then their negatives.
+    """Filters count×3×3×3: the leading eigenvectors of the covariance of 3×3 patches of `images` (uint8), then their negatives.
 
-    They are the eigenvectors of the covariance of 3×3 patches; the batch normalisation after the convolution scales their
-    responses to equal variance. Beyond 2×27 filters the rest is random.
+    The eigenvectors' responses are uncorrelated; the batch normalisation after the convolution scales them to equal variance.
+    Filters left over are random.
     """
     patches, total, products = 0, 0, 0  # summed over batches: all patches together take a gigabyte
     for batch in images.split(250):
