@@ -19,7 +19,7 @@ TUNING = re.compile(
     "|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|PYTORCH_JIT")
 # How threads wait, what libraries print, where they cache compiled code, and what lets two of them share a process.
 HARMLESS = re.compile(
-    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|.+_VERBOSE|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)"
+    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)"
     "|TORCHINDUCTOR_CACHE_DIR")
 DROPPED_VARIABLE = "CIFAR_BENCH_DROPPED"  # tells child processes what their parents dropped
 

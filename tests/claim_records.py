@@ -10,6 +10,7 @@ from records_made import Made
 
 from cifar_bench import records
 from cifar_bench.analysis import evidence, statistics, verdicts
+from cifar_bench.records import AA_TEST
 
 RUN = "lab"
 PARAMETERS = 2_570_280
@@ -39,11 +40,12 @@ def export(accuracy: float = 94.53, test_images: int = 10_000, parameters: int =
 
 
 def latency(*means_us: float, images: int = 10_000, engine: str = "torchscript", variant: str = "") -> dict:
-    """Runs of an engine with these means."""
+    """Runs of an engine with these means; of TorchScript with an A/A test of the same means, which finds no noise."""
     runs = [{"mean_ns": 1e3 * mean, "p50_ns": 1e3 * mean, "round": number, "contended": False}
             for number, mean in enumerate(means_us)]
     row = {"engine": engine, "variant": variant, "images": images, "runs": runs, "accuracy": 94.5, "max_logit_error": 1e-6}
-    return {"engines": [row], "models_sha256": {"model.pt": MODEL}}
+    again = [{**row, "variant": AA_TEST}] if (engine, variant) == ("torchscript", "") else []
+    return {"engines": [row, *again], "models_sha256": {"model.pt": MODEL}}
 
 
 def half_precision(low: float, high: float, runs: int = 3, support: str = "native", kind: str = "float16") -> dict:
@@ -58,7 +60,7 @@ def half_precision(low: float, high: float, runs: int = 3, support: str = "nativ
     return {"precisions": others + rows, "models_sha256": {"model.pt": MODEL}}
 
 
-def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.0, 94.2, 94.3), **changed: object) -> dict:
+def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.3, 94.4, 94.5), **changed: object) -> dict:
     """Three runs of TorchScript in 2,000 µs, and of another engine with a narrow network, whose ratio is known to 1%."""
     networks = {name: {"parameters": 1, "flop": 1.0, "seed_accuracies": list(accuracies)}
                 for name, accuracies in (("", (94.5,)), ("narrow", seeds))}

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from cifar_bench.analysis import latency, statistics
-from cifar_bench.analysis.evidence import ByStep, Evidence
+from cifar_bench.analysis.evidence import THIS_RUN, ByStep, Evidence
 
 TRAINING_IMAGES = 50_000
 TEST_IMAGES = 10_000
@@ -14,11 +12,16 @@ ACCURACY_TOLERANCE = 3.0  # percentage points, beyond sampling error, between th
 
 
 def full_length_runs(claim: dict, by_step: ByStep) -> list[Evidence]:
-    """The training runs that follow the first of the claim's protocols that any run follows: one recipe, one run per seed."""
+    """The training runs that follow the first of the claim's protocols that any run follows: one recipe, one run per seed.
+
+    Where they differ in hyperparameters, those of this run where it has enough seeds, else those with the most seeds.
+    """
     for protocol in claim["protocols"]:
         following = [run for run in by_step["train"] if not protocol_mismatch([protocol], run)]
-        if following:
-            return _one_per_seed(run for run in following if _hyperparameters(run) == _hyperparameters(following[0]))
+        alike = [_one_per_seed(other for other in following if _hyperparameters(other) == _hyperparameters(run))
+                 for run in following]
+        if alike:
+            return max(alike, key=lambda runs: (runs[0].when == THIS_RUN and len(runs) >= latency.MIN_RUNS, len(runs)))
     return []
 
 
@@ -86,13 +89,22 @@ def export_mismatch(claim: dict, row: dict, timing: Evidence, by_step: ByStep) -
 
 
 def mean_accuracy_exceeds(row: dict, accuracy: float) -> bool:
-    """Whether the network of a `5_faster` row has a mean accuracy over seeds above `accuracy` (%).
+    """Whether the interval of the mean accuracy over seeds of a `5_faster` row's network is above `accuracy` (%).
 
     False with fewer than MIN_RUNS seeds, and where the timed predictions are not as accurate as the row's file.
     """
     seeds = row["seed_accuracies"]
-    return (len(seeds) >= latency.MIN_RUNS and float(np.mean(seeds)) > accuracy
+    return (len(seeds) >= latency.MIN_RUNS and statistics.mean_interval(seeds)[0] > accuracy
             and _accuracies_agree(row, row["test_accuracy"]))
+
+
+def mean_accuracy_is_open(row: dict, accuracy: float) -> bool:
+    """Whether the seeds do not tell on which side of `accuracy` (%) the mean of a `5_faster` row's network is."""
+    seeds = row["seed_accuracies"]
+    if len(seeds) < latency.MIN_RUNS:
+        return True
+    low, high = statistics.mean_interval(seeds)
+    return low <= accuracy <= high
 
 
 def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None, dict | None]:

@@ -50,7 +50,8 @@ def gpu_reference_runs(by_step: ByStep) -> list[ByStep]:
     if not _is_real(by_step):
         return []
     own = {item.path for item in by_step["latency"]}
-    references = [gather(run, RECORDED_EARLIER) for run in records.REFERENCE_GPUS if (ROOT / "results" / run).is_dir()]
+    references = [gather(run, RECORDED_EARLIER) for run in records.REFERENCE_GPUS
+                  if any((ROOT / "results" / run).glob("**/record.json"))]
     return [reference for reference in references if own.isdisjoint(item.path for item in reference["latency"])]
 
 

@@ -77,13 +77,15 @@ def ratio(row: Mapping, rows: Sequence[Mapping]) -> tuple[float, statistics.Inte
     return None if base is None or row is base else paired_ratio(row, base, "p50_ns")
 
 
-def aa_noise(record: Mapping) -> float:
-    """The A/A noise, as a share: the end of the A/A test's interval that is farther from 1; 0 where the test did not run."""
-    rows = [row for row in record["measurements"]["engines"] if "runs" in row]
-    repeated = next((row for row in rows if row["variant"] == AA_TEST), None)
-    if not (repeated and (found := ratio(repeated, rows))):
-        return 0.0
-    _, (low, high) = found
+def aa_noise(record: Mapping, statistic: str = "p50") -> float | None:
+    """The A/A noise of a quantile or the "mean", as a share: the end of the A/A test's interval that is farther from 1.
+
+    None where the test did not run.
+    """
+    rows = {row["variant"]: row for row in record["measurements"]["engines"] if "runs" in row and row["engine"] == BASE}
+    if not rows.keys() >= {"", AA_TEST}:
+        return None
+    _, (low, high) = paired_ratio(rows[AA_TEST], rows[""], f"{statistic}_ns")
     return max(high - 1, 1 - low)
 
 

@@ -24,8 +24,11 @@ def stability_warnings(record: Mapping) -> list[str]:
         warnings.append(f"the CPU frequency governor is {environment['cpu']['governor']}, not performance")
     if contended := sum(run["contended"] for _, run in runs):
         left = [latency.name(row) for row in rows if latency.is_contended(latency.judged_runs(row))]
-        warnings.append(f"{contended} of {len(runs)} runs were contended, and repeated" + (
+        repeated = ", and repeated" if record["parameters"]["repeats"] else ""
+        warnings.append(f"{contended} of {len(runs)} runs were contended{repeated}" + (
             f"; too few uncontended runs of {', '.join(left)} could be had" if left else ""))
+    if failures := sum(len(row["failures"]) for row in rows):
+        warnings.append(f"{failures} runs failed")
     spreads = {latency.name(row): latency.spread(row, "p50") for row in rows}
     widest = max(spreads, key=spreads.get)
     if spreads[widest] > 0.05:
@@ -35,8 +38,9 @@ def stability_warnings(record: Mapping) -> list[str]:
     if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
         warnings.append(f"the mean of every engine changes from the first to the second half of the rounds ({min(drifts):+.0%} "
                         f"to {max(drifts):+.0%}): the machine changed, which intervals over runs treat as random variation")
-    if (noise := latency.aa_noise(record)) > 0.02:
-        warnings.append(f"the A/A noise is up to {noise:.1%}")
+    noise = latency.aa_noise(record)
+    if noise is None or noise > 0.02:
+        warnings.append("the A/A noise is unknown" if noise is None else f"the A/A noise is up to {noise:.1%}")
     slow_starts = sum(starts_slowly(run) for _, run in runs)
     if slow_starts > len(runs) / 10:
         warnings.append(f"in {slow_starts} of {len(runs)} runs the first images after the warm-up are more than 5% slower")

@@ -48,10 +48,11 @@ def accuracy_interval(accuracy: float, images: int) -> Interval:
 def paired_difference_interval(difference: float, disagreement: float, total: int) -> Interval:
     """Interval of the difference in accuracy, in percentage points, of two classifiers on the same `total` images.
 
-    `disagreement` is the share of images that exactly one of the two classifies correctly; the others add no variance (McNemar,
-    1947; Wald's interval).
+    `disagreement` is the share of images that exactly one of the two classifies correctly, at least the difference; the others
+    add no variance (McNemar, 1947; Wald's interval).
     """
-    half = 100 * ndtri((1 + CONFIDENCE) / 2) * np.sqrt((disagreement - (difference / 100) ** 2) / total)
+    share = abs(difference) / 100
+    half = 100 * ndtri((1 + CONFIDENCE) / 2) * np.sqrt((max(disagreement, share) - share**2) / total)
     return float(difference - half), float(difference + half)
 
 

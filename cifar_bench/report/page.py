@@ -37,10 +37,15 @@ def verdict_table(claims: Sequence[Mapping], verdicts: Sequence[Mapping]) -> HTM
 
 
 def summary(claims: Sequence[Mapping], verdicts: Sequence[Mapping], fastest: str | None) -> HTML:
-    """The claims by verdict, linked to their rows, with what was found where not reproduced; then the sentence `fastest`."""
-    kinds = {kind: [(claim, verdict) for claim, verdict in zip(claims, verdicts) if verdict["verdict"] == kind]
+    """The claims by verdict, linked to their rows, with what was found where not reproduced; then the sentence `fastest`.
+
+    Claims that hold by construction are listed apart, and not counted.
+    """
+    rows = list(zip(claims, verdicts))
+    found = [(claim, verdict) for claim, verdict in rows if not claim.get("by_construction")]
+    kinds = {kind: [(claim, verdict) for claim, verdict in found if verdict["verdict"] == kind]
              for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)}
-    return _html("summary", kinds, len(claims), fastest)
+    return _html("summary", kinds, len(found), [row for row in rows if row not in found], fastest)
 
 
 def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:

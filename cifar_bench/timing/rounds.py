@@ -25,6 +25,7 @@ class Outcome:
     job: Job
     results: list[dict[str, np.ndarray]] = field(default_factory=list)  # each with its `round` and whether it was `contended`
     reason: str = ""
+    failures: list[str] = field(default_factory=list)  # the reasons of runs that failed
     version: str = ""  # of the engine's library
     file_bytes: int = 0  # of the file that the engine loads
     trials: list[dict] | None = None  # the result of autotuning
@@ -37,7 +38,7 @@ class Outcome:
     def row(self, **measured: object) -> dict:
         """The job's row in a record: with `measured`, or with the reason why the job did not run."""
         return {**asdict(self.job), **({"reason": self.reason} if self.reason else
-                                       {"trials": self.trials, **measured})}
+                                       {"trials": self.trials, "failures": self.failures, **measured})}
 
 
 Compile = Callable[[Outcome, Path, Path], None]  # outcome, exported, cache: choose what the job leaves open, and compile
@@ -49,8 +50,9 @@ def run_rounds(
     """The outcome of each job, in their order, of `rounds` rounds in which every job runs once.
 
     With a limit of `minutes`, no round after the third begins later than that. `compile` is called once for each job before
-    the rounds; an InputError of it, or of a run, is the outcome's reason. Contended runs are repeated after the rounds, up to
-    `repeats` times, and stay among the results.
+    the rounds; an InputError of it, or of the first run, is the outcome's reason. A later run that fails is among the failures,
+    and is the reason where fewer than MIN_ROUNDS rounds are left. Contended runs are repeated after the rounds, up to `repeats`
+    times, and stay among the results.
     """
     outcomes, shuffle = [Outcome(job) for job in jobs], random.Random(0)
     with measurement_lock(), tqdm(total=len(jobs) * rounds, unit="process", desc="timing") as progress:
@@ -84,6 +86,9 @@ def run_rounds(
             wait_until_idle()
             progress.total += len(again)
             measure(again)
+    for outcome in outcomes:
+        if outcome.failures and len({result["round"] for result in outcome.results}) < min(rounds, MIN_ROUNDS):
+            outcome.reason = outcome.failures[-1]
     return outcomes
 
 
@@ -100,7 +105,9 @@ def _measure_once(outcome: Outcome, number: int, exported: Path, cache: Path) ->
     try:
         result = run_in_fresh_process(outcome.job, outcome.job.setup(exported, cache))
     except InputError as error:
-        outcome.reason = str(error)
+        outcome.failures.append(str(error))
+        if not outcome.results:
+            outcome.reason = str(error)
     else:
         seconds = result["seconds"] if "seconds" in result else result["ns"].sum() / 1e9
         contended = is_contended(result["background_load"], seconds)

@@ -99,6 +99,17 @@ def test_the_originals_recipe_comes_before_the_fast_one(write: Write) -> None:
     assert judged("accuracy-above-94")["ours"].startswith("94.50%")
 
 
+def test_one_own_seed_trained_for_longer_does_not_hide_the_shipped_ones(write: Write) -> None:
+    for seed in range(3):
+        write(f"train/seed{seed}", training(94.5), run=records.SHIPPED)
+    write("train/seed0", training(94.9, epochs=200))
+    row = judged("accuracy-above-94")
+    assert (row["verdict"], len(row["evidence"])) == (REPRODUCED, 3)
+    for seed in (1, 2):
+        write(f"train/seed{seed}", training(94.9, epochs=200))
+    assert judged("accuracy-above-94")["ours"].startswith("94.90%")
+
+
 def test_a_repeated_seed_counts_once_and_the_runs_own_first(write: Write) -> None:
     for run, accuracy in ((RUN, 94.5), (records.SHIPPED, 94.9)):
         for seed in range(3):
@@ -114,6 +125,7 @@ def test_a_repeated_seed_counts_once_and_the_runs_own_first(write: Write) -> Non
         (export(95.3), INCONCLUSIVE),
         (export(93.5), INCONCLUSIVE),
         (export(92.0), NOT_REPRODUCED),
+        (export(10.0), NOT_REPRODUCED),  # which differs on more images than two training runs of the network
         (export(97.0), NOT_REPRODUCED),
         (export(94.53, test_images=9_999), NOT_RUN),
     ],

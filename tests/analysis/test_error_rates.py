@@ -58,9 +58,9 @@ def precisions(float32: np.ndarray, float16: np.ndarray) -> dict:
 
 
 def faster(ratio: float, noise: float, accuracy: float, count: int = 3) -> Callable[[Random], dict]:
-    """The baseline, and three seeds of a network, one of them exported, with this ratio to the baseline's latency."""
+    """The baseline, and five seeds of a network, one of them exported, with this ratio to the baseline's latency."""
     def simulate(random: Random) -> dict:
-        rounds, trained = random.normal(2000, 200, count), random.normal(accuracy, 0.15, 3)
+        rounds, trained = random.normal(2000, 200, count), random.normal(accuracy, 0.15, 5)
         base, = timed(("", rounds * random.normal(1, noise, count)))
         narrow, = timed(("", ratio * rounds * random.normal(1, noise, count)))
         rows = [{**base, "precision": "float32", "network": "", "test_accuracy": 94.5},
@@ -138,6 +138,7 @@ def test_what_is_false_is_reproduced_1_time_in_20_at_most(claim: str, simulate: 
     ("exported-accuracy", export_of(92.5, 0.2)),
     ("latency-p100", runs(900, 0.0024)),
     ("half-precision", ratio(0.8, 0.01)),
+    ("exported-accuracy", export_of(10.0, 0.2)),
     ("ten-times-faster", faster(0.12, 0.01, 94.4)),
     ("ten-times-faster", faster(0.09, 0.01, 93.5)),
 ])
@@ -146,6 +147,5 @@ def test_what_is_far_from_true_is_not_reproduced_8_times_in_10(claim: str, simul
 
 
 @pytest.mark.parametrize("spread", [0.03, 0.05, 0.1, 0.3])
-def test_a_machine_with_as_much_aa_noise_cannot_refute_the_spread(spread: float) -> None:
-    assert rate("run-spread", runs(828, spread), REPRODUCED) == 0
-    assert rate("run-spread", runs(828, spread), NOT_REPRODUCED) <= 0.05
+def test_a_noisy_machine_refutes_that_its_runs_agree(spread: float) -> None:
+    assert rate("run-spread", runs(828, spread), NOT_REPRODUCED) >= 0.8

@@ -86,7 +86,7 @@ def test_the_ratio_is_to_torchscript_and_pairs_rounds(measured: Measure) -> None
 def test_without_torchscript_there_is_no_ratio(measured: Measure) -> None:
     record, _ = measured({("eager", ""): 3000.0, ("openvino", ""): 1200.0})
     rows = record["measurements"]["engines"]
-    assert latency.ratio(rows[1], rows) is None and latency.aa_noise(record) == 0
+    assert latency.ratio(rows[1], rows) is None and latency.aa_noise(record) is None
     assert report.sentence(record) and len(report.table(record)) == 2
 
 

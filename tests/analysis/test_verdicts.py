@@ -96,6 +96,12 @@ def test_a_claim_about_gpus_is_judged_by_the_reference_run_where_a_run_has_no_gp
     assert judged("latency-p100")["ours"].startswith("2,010.0")  # which that run cannot judge either
 
 
+def test_a_reference_run_that_was_deleted_and_not_yet_made_again_is_passed_over(write: Write, home: Path) -> None:
+    (home / "results" / records.REFERENCE_GPUS[0] / "latency").mkdir(parents=True)
+    write("latency", latency(2000, 2010, 2020))
+    assert judged("newer-gpu")["verdict"] == NOT_RUN
+
+
 def test_a_run_with_no_records_of_its_own_is_refused(write: Write) -> None:
     write("train/seed0", training(), run=records.SHIPPED)
     with pytest.raises(InputError, match=RUN):

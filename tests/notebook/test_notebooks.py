@@ -1,6 +1,7 @@
 """The notebooks are committed without outputs, strict about parameters, and run one after the other by hand."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import papermill
 import pytest
 from clones import COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
 from conftest import Refused
+from IPython.core.interactiveshell import InteractiveShell
 from papermill.translators import PythonTranslator
+from records_made import run_notebook
 
 from cifar_bench.analysis import rules
 from cifar_bench.records import code
-from cifar_lib import ROOT, InputError
+from cifar_lib import ROOT, InputError, cifar10
+from cifar_lib.training import recipes
 from cifar_lib.training.recipes import RECIPES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -149,3 +153,17 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
         f"{name}.ipynb" for name in ("1_train", "2_export", "5_faster", "6_report")]
     assert sorted(path.name for path in (root / "results").iterdir()) == [
         ".locks", *sorted([RUN, *COMMITTED_RUNS, "narrow"])]
+
+
+def test_training_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_checkpoint(
+    home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    InteractiveShell.instance()  # or `display` returns nothing that can be updated
+    monkeypatch.setenv("CIFAR10_DIR", cifar10.SYNTHETIC)
+    monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", 100)
+    monkeypatch.setattr(recipes, "schedule", lambda recipe, step, steps: 1.0 if step < 2 else math.nan)
+    with refused("the loss of epoch 2 is nan"):
+        run_notebook("1_train", {"run": "lab", "width": 2, "epochs": 3, "batch_size": 100, "train_images": 200,
+                                 "test_images": 100, "mixed_precision": "off", "device": "cpu"})
+    kept, = (home / "results" / "lab" / "train" / "seed0").glob("checkpoint-*")
+    assert "-0001-" in kept.name

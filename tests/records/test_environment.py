@@ -119,9 +119,10 @@ def test_left_over_variables_tune_no_process_and_are_on_record() -> None:
 
 
 def test_only_what_tunes_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
-    kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "ONEDNN_VERBOSE": "1", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU",
+    kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU",
             "TORCHINDUCTOR_CACHE_DIR": "/a"}
-    tuning = {"KMP_AFFINITY": "compact", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0", "TORCH_MKLDNN_MATMUL_MIN_DIM": "9"}
+    tuning = {"KMP_AFFINITY": "compact", "ONEDNN_VERBOSE": "1", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0",
+              "TORCH_MKLDNN_MATMUL_MIN_DIM": "9"}
     environ = {**kept, **tuning}
     assert drop_tuning(environ) == tuning
     environ["TORCH_COMPILE_DISABLE"] = "1"

@@ -118,6 +118,12 @@ def test_the_summary_groups_the_claims_by_verdict_with_what_was_found_where_not_
     assert "1 of 3 claims not reproduced two (here 5 ms) 2 of 3 claims not run one" in text and text.endswith("openvino")
 
 
+def test_what_holds_by_construction_is_not_counted_among_what_was_found() -> None:
+    claims = [claim(short="chosen", by_construction=True), claim(short="found")]
+    text = " ".join(Parsed(page.summary(claims, 2 * [verdict(verdict="reproduced")], None)).texts)
+    assert "1 of 1 claims reproduced found by construction chosen" in text
+
+
 def test_the_timing_is_stable_or_unstable_for_reasons() -> None:
     assert "stable" in Parsed(page.stability([])).texts
     assert Parsed(page.stability(["it drifts", "it waits"])).texts[1:] == ["unstable", "It drifts.", "It waits."]

@@ -35,7 +35,7 @@ class Runs:
     def __call__(self, job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
         self.jobs.append(job)
         self.seconds += 60 * self.minutes
-        if job.device == "cuda" and len(self.jobs) > 3:
+        if job.device == "cuda" and len(self.jobs) > 2:
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 10_000_000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
                 "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0),
@@ -107,7 +107,22 @@ def test_where_no_engine_runs_an_error_says_why(runs: Runs, tmp_path: Path) -> N
         latency.measure([ON_A_GPU], 4, tmp_path)
 
 
-def test_an_engine_that_fails_in_a_later_round_has_no_series(runs: Runs, tmp_path: Path) -> None:
+def test_a_run_that_fails_in_a_late_round_costs_itself_alone(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_once(job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
+        if len(runs.jobs) == 3:
+            runs.jobs.append(job)
+            raise InputError("killed.")
+        return runs(job, setup)
+
+    monkeypatch.setattr(rounds, "run_in_fresh_process", fails_once)
+    (row,), series = latency.measure([EAGER], 5, tmp_path)
+    assert [run["round"] for run in row["runs"]] == [0, 1, 2, 4] and row["failures"] == ["killed."]
+    assert len(series[EAGER.name]) == 4
+
+
+def test_an_engine_with_too_few_runs_that_end_well_has_no_series(runs: Runs, tmp_path: Path) -> None:
     rows, series = latency.measure([EAGER, ON_A_GPU], 4, tmp_path)
     assert rows[1]["reason"] == "the GPU fell off the bus."
     assert set(series) == {EAGER.name, f"{EAGER.name}-predicted"}
