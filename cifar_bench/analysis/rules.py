@@ -54,12 +54,9 @@ def trained_longer(claim: dict, by_step: ByStep) -> Judgement:
 
 def accuracy_above(claim: dict, by_step: ByStep) -> Judgement:
     """The recipe's mean test accuracy over seeds: reproduced where its interval is above the threshold."""
-    runs = admissible.full_length_runs(claim, by_step)
-    if not runs:
-        return _no_full_length_run(claim, by_step)
-    accuracies = [run.measured["accuracy"] for run in runs]
-    if reason := insufficient_sample(runs, "seeds"):
-        return Judgement(NOT_RUN, reason, format_accuracies(accuracies), runs)
+    runs, accuracies, not_judged = _seeds(claim, by_step)
+    if not_judged:
+        return not_judged
     interval = statistics.mean_interval(accuracies)
     verdict = threshold_verdict(claim["threshold"], interval, REPRODUCED, NOT_REPRODUCED)
     reason = f"mean over {len(runs)} seeds of the {_recipe(runs[0])} recipe, last epoch, against {claim['threshold']}%"
@@ -72,12 +69,9 @@ def accuracy_range(claim: dict, by_step: ByStep) -> Judgement:
     An equivalence test of two samples (two one-sided tests at 5%): reproduced where the 90% interval of the difference is
     within the margin, not reproduced where it is outside.
     """
-    runs = admissible.full_length_runs(claim, by_step)
-    if not runs:
-        return _no_full_length_run(claim, by_step)
-    accuracies = [run.measured["accuracy"] for run in runs]
-    if reason := insufficient_sample(runs, "seeds"):
-        return Judgement(NOT_RUN, reason, format_accuracies(accuracies), runs)
+    runs, accuracies, not_judged = _seeds(claim, by_step)
+    if not_judged:
+        return not_judged
     low, high = statistics.difference_from_range(accuracies, *claim["range"])
     reason = (f"{len(runs)} seeds; their mean differs from the original's by {low:+.2f} to {high:+.2f} points (90% interval); "
               f"a difference within ±{claim['margin']} counts as none")
@@ -250,6 +244,16 @@ RULES: dict[str, Callable[[dict, ByStep], Judgement]] = {
 
 def _recipe(run: Evidence) -> str:
     return run.record["parameters"]["recipe"]
+
+
+def _seeds(claim: dict, by_step: ByStep) -> tuple[list[Evidence], list[float], Judgement | None]:
+    """The claim's full-length runs and their accuracies (%), and the verdict where there are too few to judge."""
+    runs = admissible.full_length_runs(claim, by_step)
+    if not runs:
+        return [], [], _no_full_length_run(claim, by_step)
+    accuracies = [run.measured["accuracy"] for run in runs]
+    reason = insufficient_sample(runs, "seeds")
+    return runs, accuracies, Judgement(NOT_RUN, reason, format_accuracies(accuracies), runs) if reason else None
 
 
 def _no_full_length_run(claim: dict, by_step: ByStep) -> Judgement:
