@@ -1,5 +1,6 @@
 """Which records a rule may judge: training runs that follow a protocol, and timings of the exported network in the claim."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from cifar_bench.analysis import latency, statistics
@@ -93,17 +94,12 @@ def mean_accuracy_exceeds(row: dict, accuracy: float) -> bool:
 
     False with fewer than MIN_RUNS seeds, and where the timed predictions are not as accurate as the row's file.
     """
-    seeds = row["seed_accuracies"]
-    return (len(seeds) >= latency.MIN_RUNS and statistics.mean_interval(seeds)[0] > accuracy
-            and _accuracies_agree(row, row["test_accuracy"]))
+    return _mean_accuracy_interval(row)[0] > accuracy and _accuracies_agree(row, row["test_accuracy"])
 
 
 def mean_accuracy_is_open(row: dict, accuracy: float) -> bool:
     """Whether the seeds do not tell on which side of `accuracy` (%) the mean of a `5_faster` row's network is."""
-    seeds = row["seed_accuracies"]
-    if len(seeds) < latency.MIN_RUNS:
-        return True
-    low, high = statistics.mean_interval(seeds)
+    low, high = _mean_accuracy_interval(row)
     return low <= accuracy <= high
 
 
@@ -114,6 +110,12 @@ def engine_row(by_step: ByStep, engines: Sequence[str]) -> tuple[Evidence | None
     evidence = by_step["latency"][0]
     rows = {row["engine"]: row for row in evidence.measured["engines"] if "runs" in row and not row["variant"]}
     return evidence, next((rows[engine] for engine in engines if engine in rows), None)
+
+
+def _mean_accuracy_interval(row: dict) -> statistics.Interval:
+    """The interval of the mean accuracy (%) over a network's seeds; without bounds where there are fewer than MIN_RUNS."""
+    seeds = row["seed_accuracies"]
+    return statistics.mean_interval(seeds) if len(seeds) >= latency.MIN_RUNS else (-math.inf, math.inf)
 
 
 def _accuracies_agree(row: dict, accuracy: float) -> bool:

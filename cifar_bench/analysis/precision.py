@@ -30,16 +30,16 @@ def base_of(row: Mapping, record: Mapping) -> dict | None:
 
 
 def batch_rows(record: Mapping) -> list[dict]:
-    """The rows (engine and precision) whose batches were measured, with the last run of each round in `batch_ns`.
+    """The rows (engine and precision) whose batches were measured, with the last run of each `round` in `batch_ns`.
 
     Earlier runs of a round were contended; `contended` says whether any of the last ones was.
     """
     rows = []
     for row in record["measurements"]["batches"]:
         if "batch_ns" in row:
-            last = [run for _, run in sorted({number: run for run, number in enumerate(row["round"])}.items())]
-            rows.append({**row, "batch_ns": [row["batch_ns"][run] for run in last],
-                         "contended": any(row["contended"][run] for run in last)})
+            last = dict(sorted({number: run for run, number in enumerate(row["round"])}.items()))
+            rows.append({**row, "round": list(last), "batch_ns": [row["batch_ns"][run] for run in last.values()],
+                         "contended": any(row["contended"][run] for run in last.values())})
     return rows
 
 
@@ -48,12 +48,16 @@ def name(row: Mapping) -> str:
 
 
 def break_even(record: Mapping, engine: str, precision: str) -> int | None:
-    """The smallest batch size from which on `precision` is significantly faster than float32; None where there is none."""
+    """The smallest batch size from which on `precision` is significantly faster than float32; None where there is none.
+
+    Paired by round.
+    """
     row, base = (_batch_row(record, engine, name) for name in (precision, BASE))
     if not row or not base:
         return None
-    faster = [statistics.ratio_interval(ours, theirs)[1][1] < 1
-              for ours, theirs in zip(np.transpose(row["batch_ns"]), np.transpose(base["batch_ns"]))]
+    ours, theirs = (dict(zip(each["round"], each["batch_ns"])) for each in (row, base))
+    pairs = [(ours[number], theirs[number]) for number in ours if number in theirs]
+    faster = [statistics.ratio_interval(*by_size)[1][1] < 1 for by_size in np.transpose(pairs, (2, 1, 0))]
     return next((batch for number, batch in enumerate(row["batch_sizes"]) if all(faster[number:])), None)
 
 

@@ -51,8 +51,8 @@ def run_rounds(
 
     With a limit of `minutes`, no round after the third begins later than that. `compile` is called once for each job before
     the rounds; an InputError of it, or of the first run, is the outcome's reason. A later run that fails is among the failures,
-    and is the reason where fewer than MIN_ROUNDS rounds are left. Contended runs are repeated after the rounds, up to `repeats`
-    times, and stay among the results.
+    and is the reason where so few rounds are left that those of two jobs might have fewer than MIN_ROUNDS in common. Contended
+    runs are repeated after the rounds, up to `repeats` times, and stay among the results.
     """
     outcomes, shuffle = [Outcome(job) for job in jobs], random.Random(0)
     with measurement_lock(), tqdm(total=len(jobs) * rounds, unit="process", desc="timing") as progress:
@@ -76,6 +76,7 @@ def run_rounds(
         for number in range(rounds):
             if minutes and number >= MIN_ROUNDS and time.monotonic() - started > 60 * minutes:
                 progress.update(len(jobs) * (rounds - number))
+                rounds = number
                 break
             measure([(outcome, number) for outcome in outcomes])
         for _ in range(repeats):
@@ -87,7 +88,8 @@ def run_rounds(
             progress.total += len(again)
             measure(again)
     for outcome in outcomes:
-        if outcome.failures and len({result["round"] for result in outcome.results}) < min(rounds, MIN_ROUNDS):
+        left = len({result["round"] for result in outcome.results})
+        if outcome.failures and 2 * left < rounds + MIN_ROUNDS:
             outcome.reason = outcome.failures[-1]
     return outcomes
 

@@ -105,6 +105,17 @@ def test_the_break_even_is_the_batch_size_from_which_on_it_is_faster(
     assert precision.break_even(half(*times), engine, "float16") == batch
 
 
+def test_batches_are_paired_by_round_where_a_run_failed(half: Record) -> None:
+    record = half(*LATER)
+    base, row = record["measurements"]["batches"]
+    for each in (base, row):  # a slow round, in which the base's run failed
+        each["round"], each["contended"] = [0, 1, 2, 3], 4 * [False]
+        each["batch_ns"].insert(0, (10 * np.array(each["batch_ns"][0])).tolist())
+    for name in ("round", "contended", "batch_ns"):
+        del base[name][0]
+    assert precision.break_even(record, "torchscript", "float16") == 2
+
+
 def test_the_share_of_peak_is_flop_per_second_over_peak_flop_per_second(half: Record) -> None:
     record = half(*SLOWER)
     assert precision.share_of_peak(record, "torchscript", "float32", 1) == pytest.approx(1e8 / 1e-3 / 4e11)

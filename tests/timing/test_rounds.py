@@ -107,19 +107,21 @@ def test_where_no_engine_runs_an_error_says_why(runs: Runs, tmp_path: Path) -> N
         latency.measure([ON_A_GPU], 4, tmp_path)
 
 
-def test_a_run_that_fails_in_a_late_round_costs_itself_alone(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("failing", "left"), [({3}, [0, 1, 2, 4]), ({2, 3}, [])])
+def test_a_run_that_fails_in_a_late_round_costs_itself_alone_unless_too_few_rounds_are_left_to_pair(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: set[int], left: list[int]
 ) -> None:
-    def fails_once(job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
-        if len(runs.jobs) == 3:
-            runs.jobs.append(job)
+    def fails(job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
+        result = runs(job, setup)
+        if job.engine == "torchscript" and runs.jobs.count(job) - 1 in failing:
             raise InputError("killed.")
-        return runs(job, setup)
+        return result
 
-    monkeypatch.setattr(rounds, "run_in_fresh_process", fails_once)
-    (row,), series = latency.measure([EAGER], 5, tmp_path)
-    assert [run["round"] for run in row["runs"]] == [0, 1, 2, 4] and row["failures"] == ["killed."]
-    assert len(series[EAGER.name]) == 4
+    monkeypatch.setattr(rounds, "run_in_fresh_process", fails)
+    rows, series = latency.measure([EAGER, TORCHSCRIPT], 5, tmp_path)
+    assert [run["round"] for run in rows[1].get("runs", [])] == left and len(rows[0]["runs"]) == 5
+    assert len(series.get(TORCHSCRIPT.name, [])) == len(left)
+    assert rows[1]["failures"] == ["killed."] if left else rows[1]["reason"] == "killed."
 
 
 def test_an_engine_with_too_few_runs_that_end_well_has_no_series(runs: Runs, tmp_path: Path) -> None:
