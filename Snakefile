@@ -35,7 +35,8 @@ for name in COMPARE:
     if not RUN_NAME.fullmatch(name) or not any(glob.glob(f"results/{name}/{step}/record.json") for step in ("train/*", *STEPS)):
         sys.exit(f"There is no run {name} under results/ to compare with.")
 
-OTHERS = {*REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS, *COMPARE} - {RUN}  # other runs that a report uses
+NETWORKS = config["faster"].get("networks", [])  # runs whose networks 5_faster compares
+OTHERS = {*REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS, *COMPARE, *NETWORKS} - {RUN}  # other runs that a report uses
 FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
@@ -123,7 +124,7 @@ rule half_precision:
 
 
 rule faster:
-    input: f"{FOLDER}/export/model.pt", *(f"results/{run}/export/record.json" for run in config["faster"].get("networks", []))
+    input: f"{FOLDER}/export/model.pt", *(f"results/{run}/export/record.json" for run in NETWORKS)
     output: f"{FOLDER}/faster/record.json"
     log: f"{LOGS}/5_faster.ipynb"
     params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")

@@ -15,11 +15,13 @@ from cifar_bench.records import AA_TEST
 RUN = "lab"
 PARAMETERS = 2_570_280
 MODEL = "beef"  # the SHA-256 of the exported model.pt
+WEIGHTS = {"": "f00d", "narrow": "fed"}  # the SHA-256 of the weights of `faster`'s networks
 ORIGINAL = {"recipe": "original", "width": 40, "batch_size": 128}
 FAST = {"recipe": "fast", "batch_size": 250}
 P100 = {"name": "Tesla P100-PCIE-16GB", "compute_capability": [6, 0]}
 H100 = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": [9, 0]}
 CPU = None
+SEEDS = (94.3, 94.4, 94.5)  # accuracies of the narrow network
 
 Write = Callable[..., None]
 
@@ -48,22 +50,26 @@ def latency(*means_us: float, images: int = 10_000, engine: str = "torchscript",
     return {"engines": [row, *again], "models_sha256": {"model.pt": MODEL}}
 
 
-def half_precision(low: float, high: float, runs: int = 3, support: str = "native", kind: str = "float16") -> dict:
-    """Runs in float32 and in 16 bits whose ratio has the interval from `low` to `high`, and those of another engine."""
+def half_precision(low: float, high: float, runs: int = 3, peak: float = 2, kind: str = "float16") -> dict:
+    """Runs in float32 and in 16 bits whose ratio has the interval from `low` to `high`, and those of another engine.
+
+    In 16 bits the peak FLOP/s are `peak` times float32's.
+    """
     steps = np.linspace(-1, 1, runs)
     logs = np.log(low * high) / 2 + np.log(high / low) / 2 * steps / statistics.mean_interval(steps)[1]
     means = {"float32": np.full(runs, 1e6), kind: 1e6 * np.exp(logs)}
-    rows = [{"engine": "torchscript", "precision": kind, "support": support, "images": 1000, "accuracy": 94.5,
-             "max_logit_error": 1e-6, "runs": [{"mean_ns": mean, "round": n, "contended": False}
+    rows = [{"engine": "torchscript", "precision": kind, "images": 1000, "accuracy": 94.5,
+             "max_logit_error": 1e-6, "runs": [{"p50_ns": mean, "round": n, "contended": False}
                                                    for n, mean in enumerate(values)]} for kind, values in means.items()]
-    others = [{**row, "engine": "onnxruntime", "runs": [run | {"mean_ns": 1e6} for run in row["runs"]]} for row in rows]
-    return {"precisions": others + rows, "models_sha256": {"model.pt": MODEL}}
+    others = [{**row, "engine": "onnxruntime", "runs": [run | {"p50_ns": 1e6} for run in row["runs"]]} for row in rows]
+    rooflines = [{"precision": name, "peak_flop_per_s": rate} for name, rate in (("float32", 1e11), (kind, peak * 1e11))]
+    return {"precisions": others + rows, "rooflines": rooflines, "models_sha256": {"model.pt": MODEL}}
 
 
-def faster(us: float, accuracy: float = 94.2, seeds: tuple[float, ...] = (94.3, 94.4, 94.5), **changed: object) -> dict:
+def faster(us: float, accuracy: float = 94.2, **changed: object) -> dict:
     """Three runs of TorchScript in 2,000 µs, and of another engine with a narrow network, whose ratio is known to 1%."""
-    networks = {name: {"parameters": 1, "flop": 1.0, "seed_accuracies": list(accuracies)}
-                for name, accuracies in (("", (94.5,)), ("narrow", seeds))}
+    networks = {name: {"parameters": 1, "flop": 1.0, "accuracy": 94.5, "weights_sha256": weights}
+                for name, weights in WEIGHTS.items()}
     rows = [{"network": network, "engine": engine, "precision": precision, "test_accuracy": known, "accuracy": known,
              "images": 1000, "max_logit_error": 1e-6,
              "runs": [{"p50_ns": 1e3 * median * share, "round": number, "contended": False}
@@ -117,6 +123,14 @@ def write(home: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> Write:
         }))
 
     return write_record
+
+
+def write_seeds(write: Write, *accuracies: float, **changed: object) -> None:
+    """Training runs with the configuration of `faster`'s narrow network, the first of which was exported."""
+    for seed, accuracy in enumerate(accuracies):
+        weights = "another" if seed else WEIGHTS["narrow"]
+        write(f"train/seed{seed}", training(accuracy) | {"weights_sha256": weights}, **{
+            "run": "narrow", "widths": [1, 2, 3, 4], **changed})
 
 
 def filled(real: dict, given: dict) -> dict:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +81,8 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    of_a_run = {"load_ns": 2_000_000_000, "involuntary_switches": 1, "background_load": 0.0}
-    results = [{**of_images, **of_a_run, "ns": run, "round": number, "contended": False} for number, run in enumerate(ns)]
+    of_a_run = {"load_ns": 2_000_000_000, "background_cores": 0.0, "contended": False, "state_changed": False, "probes": {}}
+    results = [{**of_images, **of_a_run, "ns": run, "round": number} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
     return row | {name: new[name] for name in ("images", "series", "accuracy", "max_logit_error", "runs")}
 
@@ -137,7 +137,6 @@ def main(folder: Path) -> None:
     rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
     training.picture = undrawn
     machine.LOCK = folder / "measurement.lock"  # nothing is compared here, so nothing needs to wait
-    machine.background_load = partial(machine.background_load, 0.1)
     batches.SECONDS = roofline.SECONDS = 0.005
     roofline.MATRICES, roofline.CONVOLVED, roofline.COPIES = [64], [1], [2**14, 2**16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import yaml
 from clones import REFERENCE
 
 from cifar_bench import records
-from cifar_bench.analysis import verdicts
+from cifar_bench.analysis import frontier, latency, precision, verdicts
 from cifar_bench.analysis.evidence import gather
 from cifar_bench.records.code import PACKAGES
 from cifar_lib import ROOT
@@ -43,6 +43,37 @@ def test_the_docs_show_the_verdicts_that_the_committed_records_give() -> None:
     shown = (ROOT / "docs" / "results.md").read_text()
     for claim, row in zip(verdicts.load_claims(), committed[REFERENCE], strict=True):
         assert f"| {claim['claim']} | {claim['original']} | {row['ours']} | {row['verdict']} | {row['reason']} |" in shown
+
+
+def test_the_numbers_in_the_prose_are_those_of_the_records() -> None:
+    def p50(run: str, engine: str) -> tuple[str, ...]:
+        record = records.read(records.step_folder(run, "latency"))
+        row = next(row for row in latency.compared_engines(record) if row["engine"] == engine)
+        median, ends = latency.quantile(row)
+        return tuple(f"{us:,.0f}" for us in (median, *ends))
+
+    def winner(run: str) -> dict:
+        return frontier.fastest_at(frontier.ran(records.read(records.step_folder(run, "faster"))), 94.0)
+
+    half = {run: {(row["engine"], row["precision"]): row for row in precision.ran(
+        records.read(records.step_folder(run, "half_precision")))} for run in ("epyc", "h200")}
+    gpu, gpu_half = half["h200"]["torchscript", "float32"], half["h200"]["torchscript", "float16"]
+    readme, results = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/results.md"))
+    xeon, epyc = winner("xeon"), winner("epyc")
+    for sentence in (f"is {p50('xeon', 'torchscript-cpp')[0]} µs with the original's format",
+                     f"and {p50('xeon', 'onednn-cpp')[0]} µs with the fastest", f"takes {xeon['us']:,.0f} µs at an",
+                     f"accuracy of {xeon['test_accuracy']:.2f}%, {1 / xeon['ratio']:.1f}× faster"):
+        assert sentence in readme
+    for sentence in ("is {} µs ({} to {} over ten".format(*p50("epyc", "onednn-cpp")),
+                     "and {} µs ({} to {}) with `torchscript-cpp`".format(*p50("epyc", "torchscript-cpp")),
+                     f"faster there, too: {1 / half['epyc']['torchscript', 'bfloat16']['ratio']:.2f}×",
+                     f"a median of {epyc['us']:,.0f} µs, {1 / epyc['ratio']:.1f}× faster",
+                     "is {} µs ({} to {}) with `torchscript-cpp`".format(*p50("h200", "torchscript-cpp")),
+                     "and {} µs ({} to {}) with `eager-cudagraph`".format(*p50("h200", "eager-cudagraph")),
+                     f"for {gpu['gpu_ns'] / 1e3:.0f} of {latency.quantile(gpu)[0]:.0f} µs",
+                     f"busy for only {gpu_half['gpu_ns'] / 1e3:.0f} µs",
+                     "are {:.0f}, {:.0f} and {:.0f} µs.".format(*sorted(run["p50_ns"] / 1e3 for run in gpu_half["runs"]))):
+        assert sentence in results
 
 
 def test_the_reference_runs_are_those_that_are_committed() -> None:

@@ -32,12 +32,16 @@ def training_run_of(export: Evidence, by_step: ByStep) -> Evidence | None:
     return next((run for run in by_step["train"] if run.measured["weights_sha256"] == weights), None)
 
 
-def replicates(export: Evidence, by_step: ByStep) -> list[Evidence]:
-    """The full-length training runs with the configuration of the exported network, one per seed."""
-    exported = training_run_of(export, by_step)
+def replicates(name: str, faster: dict, by_step: ByStep) -> list[Evidence]:
+    """The full-length training runs with the configuration of a network in a `5_faster` record, one per seed."""
+    weights = faster["measurements"]["networks"][name].get("weights_sha256")
+    if not weights and not name and by_step["export"]:  # older records do not name the weights
+        weights = by_step["export"][0].measured["weights_sha256"]
+    runs = by_step["train"] + by_step["networks"]
+    exported = next((run for run in runs if run.measured["weights_sha256"] == weights), None)
     if not exported:
         return []
-    return _one_per_seed(run for run in by_step["train"] if _configuration(run) == _configuration(exported)
+    return _one_per_seed(run for run in runs if _configuration(run) == _configuration(exported)
                          and run.measured["train_images"] == TRAINING_IMAGES and run.measured["test_images"] == TEST_IMAGES)
 
 
@@ -89,8 +93,14 @@ def export_mismatch(claim: dict, row: dict, timing: Evidence, by_step: ByStep) -
     return ""
 
 
+def with_seeds(row: dict, faster: Evidence, by_step: ByStep) -> dict:
+    """A row of `5_faster` with the replicates of its network, its `seeds`, and their `seed_accuracies` (%)."""
+    seeds = replicates(row["network"], faster.record, by_step)
+    return {**row, "seeds": seeds, "seed_accuracies": [seed.measured["accuracy"] for seed in seeds]}
+
+
 def mean_accuracy_exceeds(row: dict, accuracy: float) -> bool:
-    """Whether the interval of the mean accuracy over seeds of a `5_faster` row's network is above `accuracy` (%).
+    """Whether the interval of the mean accuracy over the seeds of a row `with_seeds` is above `accuracy` (%).
 
     False with fewer than MIN_RUNS seeds, and where the timed predictions are not as accurate as the row's file.
     """
@@ -98,7 +108,7 @@ def mean_accuracy_exceeds(row: dict, accuracy: float) -> bool:
 
 
 def mean_accuracy_is_open(row: dict, accuracy: float) -> bool:
-    """Whether the seeds do not tell on which side of `accuracy` (%) the mean of a `5_faster` row's network is."""
+    """Whether the seeds of a row `with_seeds` do not tell on which side of `accuracy` (%) their mean is."""
     low, high = _mean_accuracy_interval(row)
     return low <= accuracy <= high
 

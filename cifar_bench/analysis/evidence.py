@@ -27,22 +27,27 @@ class Evidence:
         return self.record["data"]["dataset"] == "CIFAR-10"
 
 
-ByStep = dict[str, list[Evidence]]  # keys: "train" and STEPS
+ByStep = dict[str, list[Evidence]]  # keys: "train", STEPS, and "networks": training runs of the networks that "faster" names
 
 
 def gather(run: str, when: str = THIS_RUN) -> ByStep:
-    """The records of `run`, the project's reference training runs, and the shipped export where `run` has no export.
+    """The records of `run`, and those of others that it is judged with.
 
-    A run on synthetic data gets no records but its own. Raises InputError where `run` has no records.
+    These are the training runs of the networks that its `5_faster` names and, unless its data are synthetic, the project's
+    reference training runs, and the shipped export where `run` has no weights of its own. Raises InputError where `run` has no
+    records.
     """
     own = _records_of(run, when)
     if not any(own.values()):
         raise InputError(f"results/{run} holds no records: run the notebooks with run={run} first.")
+    named = [name for item in own["faster"] for name in item.measured["networks"] if name]
+    networks = [item for name in named for item in _records_of(name, RECORDED_EARLIER)["train"]]
     if _is_real(own):
         for reference in (other for other in records.REFERENCE_TRAINING_RUNS if other != run):
             own["train"] += _records_of(reference, RECORDED_EARLIER)["train"]
-        own["export"] = own["export"] or _records_of(records.SHIPPED, RECORDED_EARLIER)["export"]
-    return own
+        if not own["export"] and not records.has_own_weights(run):
+            own["export"] = _records_of(records.SHIPPED, RECORDED_EARLIER)["export"]
+    return {**own, "networks": networks}
 
 
 def gpu_reference_runs(by_step: ByStep) -> list[ByStep]:
@@ -56,7 +61,7 @@ def gpu_reference_runs(by_step: ByStep) -> list[ByStep]:
 
 
 def _is_real(by_step: ByStep) -> bool:
-    return all(evidence.is_real for step in by_step.values() for evidence in step)
+    return all(evidence.is_real for step in ("train", *STEPS) for evidence in by_step[step])
 
 
 def _records_of(run: str, when: str) -> ByStep:

@@ -5,12 +5,8 @@ the median. The baseline is TorchScript with the original network in float32; ra
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from cifar_bench import records
-from cifar_bench.analysis import latency, statistics
-from cifar_bench.analysis.admissible import replicates
-from cifar_bench.analysis.evidence import gather
+from cifar_bench.analysis import latency, precision, statistics
 from cifar_bench.analysis.latency import BASE
 
 ORIGINAL = ""  # the name of the run's own network, which has the original's architecture
@@ -25,20 +21,6 @@ def short_name(row: Mapping) -> str:
     return ", ".join(filter(None, [row["network"], row["engine"], row["precision"]]))
 
 
-def describe(exported: Path) -> dict:
-    """What a run's records say of the network that it exported to this folder, `results/<run>/export`.
-
-    Returns its `parameters`, the `flop` of an image, its `accuracy` (%), and of its replicates the `teachers`, the accuracies
-    (`seed_accuracies`, %) and the paths of the `records`. Raises InputError where there is no record of the export.
-    """
-    measured = records.read(exported)["measurements"]
-    by_step = gather(exported.parent.name)
-    seeds = replicates(by_step["export"][0], by_step)
-    return {"parameters": measured["parameters"], "flop": measured["forward_flop"], "accuracy": measured["accuracy"],
-            "teachers": seeds[0].record["parameters"]["teachers"] if seeds else [],
-            "seed_accuracies": [seed.measured["accuracy"] for seed in seeds], "records": [seed.path for seed in seeds]}
-
-
 def base(rows: Sequence[Mapping]) -> Mapping | None:
     """The row of the baseline; None where it did not run."""
     return next((row for row in rows if "runs" in row and
@@ -48,15 +30,14 @@ def base(rows: Sequence[Mapping]) -> Mapping | None:
 def ran(record: Mapping) -> list[dict]:
     """The rows that ran, fastest first.
 
-    Adds to each its median `us`, its network's `flop`, `parameters` and `seed_accuracies`, and, where the baseline ran, the
-    `ratio` of its median latency to the baseline's, with its `ratio_interval`.
+    Adds to each its median `us`, its network's `parameters`, and, where the baseline ran, the `ratio` of its median latency to
+    the baseline's, with its `ratio_interval`.
     """
     reference, rows = base(record["measurements"]["rows"]), []
     for row in record["measurements"]["rows"]:
         if "runs" in row:
-            network = record["measurements"]["networks"][row["network"]]
             added = {"us": latency.quantile(row, "p50")[0],
-                     **{name: network[name] for name in ("flop", "parameters", "seed_accuracies")}}
+                     "parameters": record["measurements"]["networks"][row["network"]]["parameters"]}
             if reference:
                 added["ratio"], added["ratio_interval"] = latency.paired_ratio(row, reference, "p50_ns")
             rows.append({**row, **added})
@@ -83,15 +64,22 @@ def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
 
 
 def time_breakdown(row: Mapping, record: Mapping) -> dict[str, float] | None:
-    """A row's median latency (µs) as `arithmetic` and `memory` time at the machine's measured peak rates, and `overhead`.
+    """A row's median latency (µs) as the time at the `roofline` and the `overhead`.
 
-    Memory time is reading the weights once at the fastest copy's rate. Overhead is the rest: per-layer dispatch, moving
-    activations, and work too small to fill the arithmetic units. None where the precision's peak rate was not measured.
+    At the roofline the arithmetic runs at the machine's measured peak FLOP/s while the weights are read once at the fastest
+    copy's rate: the longer of the two counts, not their sum, since they can overlap. Like the peak, the FLOP leave out products
+    with the zero padding. Overhead is the rest: per-layer dispatch, moving activations, and work too small to fill the
+    arithmetic units. It is 0 where the engine is as fast as that or faster, which happens where the peak was measured too low
+    or the engine needs fewer products. None where the precision's peak or the network's FLOP are not on record.
     """
-    for roofline in record["measurements"]["rooflines"]:
-        if roofline["precision"] == row["precision"]:
-            arithmetic = 1e6 * row["flop"] / roofline["peak_flop_per_s"]
-            weight_bytes = row["parameters"] * roofline["element_bytes"]
-            memory = 1e6 * weight_bytes / max(copy["bytes_per_s"] for copy in roofline["copies"])
-            return {"arithmetic": arithmetic, "memory": memory, "overhead": row["us"] - arithmetic - memory}
-    return None
+    measured = record["measurements"]
+    roofline = next((each for each in measured["rooflines"] if each["precision"] == row["precision"]), None)
+    flop = measured["networks"][row["network"]].get("flop_without_padding")
+    if not flop and row["network"] == ORIGINAL:  # older records have them in their layers only, which are the original's
+        flop = precision.work_per_image(record)[0]
+    if not flop or not roofline:
+        return None
+    weight_bytes = row["parameters"] * roofline["element_bytes"]
+    fastest_copy = max(copy["bytes_per_s"] for copy in roofline["copies"])
+    least = 1e6 * max(flop / roofline["peak_flop_per_s"], weight_bytes / fastest_copy)
+    return {"roofline": min(least, row["us"]), "overhead": max(0.0, row["us"] - least)}

@@ -7,7 +7,6 @@ from cifar_bench.analysis import latency, statistics
 from cifar_bench.analysis.evidence import Evidence
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
-CONTENDED = "too many runs were contended: measure again on an idle machine"
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,10 @@ def equivalence_verdict(margin: float, interval: statistics.Interval) -> str:
     return NOT_REPRODUCED if high < -margin or low > margin else INCONCLUSIVE
 
 
-def downgrade_if_contended(judgement: Judgement, runs: Iterable[dict]) -> Judgement:
-    """The judgement, or an inconclusive one where any of the runs that it rests on was contended."""
-    if latency.is_contended(runs):
-        return replace(judgement, verdict=INCONCLUSIVE, reason=CONTENDED)
-    return judgement
+def downgrade_if_disturbed(judgement: Judgement, runs: Iterable[Sequence[dict]]) -> Judgement:
+    """The judgement, or an inconclusive one where any of the runs that it rests on, each alone or in pairs, was disturbed."""
+    reason = next(filter(None, (latency.disturbance(*together) for together in runs)), "")
+    return replace(judgement, verdict=INCONCLUSIVE, reason=reason) if reason else judgement
 
 
 def not_run(reason: str, evidence: Evidence | None = None, ours: str = "–") -> Judgement:

@@ -1,14 +1,15 @@
 """What a latency record says: statistics of each engine over its runs, and ratios between engines.
 
-The unit of analysis is the process: an engine's statistic is the mean over its runs, with Student's t interval. Runs of one
-round follow each other in time; ratios are paired by round, which cancels what the runs of a round have in common.
+The unit of analysis is the process, a run: an engine's latency is the median over its runs' medians, and the mean over its
+runs' means only where the original claims a mean. Runs of one round follow each other in time; ratios are paired by round, and
+within a state of the machine, which cancels what the runs of a round have in common.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from cifar_bench.analysis import statistics
+from cifar_bench.analysis import states, statistics
 from cifar_bench.records import AA_TEST, REPEATED_IMAGE
 
 BASE = "torchscript"  # the original's engine, the baseline of all ratios
@@ -36,26 +37,52 @@ def compared_engines(record: Mapping) -> list[dict]:
 
 
 def judged_runs(row: Mapping) -> list[dict]:
-    """The runs that count, in order of their rounds: the uncontended, or where fewer than MIN_RUNS are, each round's last."""
+    """The runs that count, in order of their rounds: the undisturbed, or where fewer than MIN_RUNS are, each round's last."""
     return [run for _, run in sorted(_judged_by_round(row).items())]
 
 
-def is_contended(runs: Iterable[Mapping]) -> bool:
-    return any(run["contended"] for run in runs)
+def disturbance(*runs: Mapping) -> str:
+    """Why runs that are judged together cannot decide a verdict: "" where nothing disturbed them."""
+    if any(run["contended"] for run in runs):
+        return "too many runs were contended: measure again on an idle machine"
+    if any(states.changed(run) for run in runs) or any(states.differ(runs[0], run) for run in runs):
+        return "the machine's state changed too often: measure again, or more rounds"
+    return ""
 
 
 def paired_runs(row: Mapping, base: Mapping) -> list[tuple[dict, dict]]:
-    """The judged runs of two rows, paired by round; each round's last where fewer than MIN_RUNS rounds are judged in both."""
+    """The judged runs of two rows, paired by round, where the machine's state was the same.
+
+    Where fewer than MIN_RUNS rounds have such pairs, each round's last runs in whatever state.
+    """
     ours, theirs = _judged_by_round(row), _judged_by_round(base)
-    if len(ours.keys() & theirs.keys()) < MIN_RUNS:
+    pairs = [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+    pairs = [pair for pair in pairs if not states.differ(*pair)]
+    if len(pairs) < MIN_RUNS:
         ours, theirs = _last_by_round(row), _last_by_round(base)
-    return [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+        pairs = [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
+    return pairs
 
 
-def paired_ratio(row: Mapping, base: Mapping, key: str) -> tuple[float, statistics.Interval]:
-    """The ratio of a row's `key` ("mean_ns", say) to another row's, paired by round, with its interval."""
+def paired_ratio(row: Mapping, base: Mapping, key: str = "p50_ns") -> tuple[float, statistics.Interval]:
+    """The ratio of a row's `key` ("mean_ns", say) to another row's, with its interval."""
     ours, theirs = zip(*paired_runs(row, base))
     return statistics.ratio_interval([run[key] for run in ours], [run[key] for run in theirs])
+
+
+def fastest_ratio(rows: Sequence[Mapping], base: Mapping) -> tuple[float, statistics.Interval]:
+    """The ratio of the fastest row's median latency to another row's, with its interval.
+
+    No round judges its own choice, which would favor whichever row was lucky in it: each round's ratio is of the row that is
+    the fastest in all other rounds. Where one row is the fastest by far, this is its `paired_ratio`.
+    """
+    ratios = [{ours["round"]: ours["p50_ns"] / theirs["p50_ns"] for ours, theirs in paired_runs(row, base)} for row in rows]
+    chosen = []
+    for number in sorted(set().union(*ratios)):
+        others = {index: [of[other] for other in of if other != number] for index, of in enumerate(ratios) if number in of}
+        fastest = min(others, key=lambda index: statistics.geometric_mean(others[index]))
+        chosen.append(ratios[fastest][number])
+    return statistics.ratio_interval(chosen, np.ones(len(chosen)))
 
 
 def spread(row: Mapping, statistic: str) -> float:
@@ -64,17 +91,23 @@ def spread(row: Mapping, statistic: str) -> float:
     return float(np.ptp(values) / np.mean(values))
 
 
-def quantile(row: Mapping, statistic: str) -> tuple[float, statistics.Interval]:
-    """A quantile ("p50", say) or the "mean" of a row in µs, averaged over its runs, with its interval."""
+def quantile(row: Mapping, statistic: str = "p50") -> tuple[float, statistics.Interval]:
+    """A quantile of a row's latency in µs: the median over its runs, and the lowest and the highest run."""
     values = [run[f"{statistic}_ns"] / 1e3 for run in judged_runs(row)]
-    low, high = statistics.mean_interval(values)
+    return float(np.median(values)), (min(values), max(values))
+
+
+def mean(row: Mapping) -> tuple[float, statistics.Interval]:
+    """A row's mean latency in µs, over its runs, with its interval."""
+    values = [run["mean_ns"] / 1e3 for run in judged_runs(row)]
+    low, high = statistics.rounds_interval(values)
     return float(np.mean(values)), (max(0.0, low), high)  # a large spread would put it below zero
 
 
 def ratio(row: Mapping, rows: Sequence[Mapping]) -> tuple[float, statistics.Interval] | None:
     """A row's median latency over the baseline's, with its interval; None for the baseline, and where it did not run."""
     base = next((other for other in rows if other["engine"] == BASE and not other["variant"] and "runs" in other), None)
-    return None if base is None or row is base else paired_ratio(row, base, "p50_ns")
+    return None if base is None or row is base else paired_ratio(row, base)
 
 
 def aa_noise(record: Mapping, statistic: str = "p50") -> float | None:
@@ -101,8 +134,8 @@ def loadgen_overhead(loadgen: Mapping) -> float:
 
 
 def _judged_by_round(row: Mapping) -> dict[int, dict]:
-    uncontended = _last_by_round(row, lambda run: not run["contended"])
-    return uncontended if len(uncontended) >= MIN_RUNS else _last_by_round(row)
+    undisturbed = _last_by_round(row, lambda run: not disturbance(run))
+    return undisturbed if len(undisturbed) >= MIN_RUNS else _last_by_round(row)
 
 
 def _last_by_round(row: Mapping, condition: Callable[[Mapping], bool] = lambda run: True) -> dict[int, dict]:

@@ -7,19 +7,21 @@ import numpy as np
 from cifar_bench.analysis import latency, statistics
 
 BASE = "float32"  # the baseline of the other precisions, in the same engine
+HIGHER_PEAK = 1.1  # times float32's peak FLOP/s: what is measured above that is more than noise
 
 
 def ran(record: Mapping) -> list[dict]:
     """The rows (engine and precision) that ran.
 
-    Adds to each row in another precision than float32 the `ratio` of its mean latency to the same engine's in float32, with its
-    `ratio_interval` over the runs.
+    Adds to each row in another precision than float32 the `ratio` of its median latency to the same engine's in float32, with
+    its `ratio_interval` over the runs, and the `peak_ratio` of the peak FLOP/s of the two precisions.
     """
     rows = [dict(row) for row in record["measurements"]["precisions"] if "runs" in row]
     for row in rows:
         base = base_of(row, record)
         if base and row["precision"] != BASE:
-            row["ratio"], row["ratio_interval"] = latency.paired_ratio(row, base, "mean_ns")
+            row["ratio"], row["ratio_interval"] = latency.paired_ratio(row, base)
+            row["peak_ratio"] = _peak_flop_per_s(record, row["precision"]) / _peak_flop_per_s(record, BASE)
     return rows
 
 
@@ -62,20 +64,18 @@ def break_even(record: Mapping, engine: str, precision: str) -> int | None:
 
 
 def share_of_peak(record: Mapping, engine: str, precision: str, batch: int) -> float | None:
-    """The network's FLOP/s at a batch size, as a share of the peak FLOP/s measured in that precision; None where unknown."""
-    rooflines = record["measurements"]["rooflines"]
-    peak = next((roofline["peak_flop_per_s"] for roofline in rooflines if roofline["precision"] == precision), None)
+    """The network's FLOP/s at a batch size, as a share of the peak FLOP/s in that precision; None where it was not measured."""
     row = _batch_row(record, engine, precision)
-    if not peak or not row or batch not in row["batch_sizes"]:
+    if not row or batch not in row["batch_sizes"]:
         return None
-    seconds = np.mean(row["batch_ns"], axis=0)[row["batch_sizes"].index(batch)] / 1e9
-    return batch * _work_per_image(record)[0] / seconds / peak
+    seconds = np.median(row["batch_ns"], axis=0)[row["batch_sizes"].index(batch)] / 1e9
+    return batch * work_per_image(record)[0] / seconds / _peak_flop_per_s(record, precision)
 
 
 def gpu_busy_share(record: Mapping, engine: str, precision: str) -> float | None:
-    """The share of the mean latency in which the GPU computes or copies; None where it was not profiled."""
+    """The share of the median latency in which the GPU computes or copies; None where it was not profiled."""
     row = next((row for row in ran(record) if (row["engine"], row["precision"]) == (engine, precision)), {})
-    return row["gpu_ns"] / np.mean([run["mean_ns"] for run in latency.judged_runs(row)]) if "gpu_ns" in row else None
+    return row["gpu_ns"] / 1e3 / latency.quantile(row)[0] if "gpu_ns" in row else None
 
 
 def network_points(record: Mapping, roofline: Mapping) -> list[tuple[str, int, float, float]]:
@@ -83,11 +83,11 @@ def network_points(record: Mapping, roofline: Mapping) -> list[tuple[str, int, f
 
     The bytes are the least that the layers, run one after the other, have to move.
     """
-    flop, weights, activations = _work_per_image(record)
+    flop, weights, activations = work_per_image(record)
     points, size = [], roofline["element_bytes"]
     for row in batch_rows(record):
         if row["precision"] == roofline["precision"]:
-            for batch, ns in zip(row["batch_sizes"], np.mean(row["batch_ns"], axis=0)):
+            for batch, ns in zip(row["batch_sizes"], np.median(row["batch_ns"], axis=0)):
                 intensity = batch * flop / (size * (weights + batch * activations))
                 points.append((row["engine"], batch, intensity, batch * flop / ns * 1e9))
     return points
@@ -110,12 +110,20 @@ def attainable_flop_per_s(roofline: Mapping, intensity: np.ndarray | float, cach
     return np.minimum(roofline["peak_flop_per_s"], intensity * (max(rates) if cached else rates[-1]))
 
 
+def _peak_flop_per_s(record: Mapping, precision: str) -> float:
+    return next(roofline["peak_flop_per_s"] for roofline in record["measurements"]["rooflines"]
+                if roofline["precision"] == precision)
+
+
 def _batch_row(record: Mapping, engine: str, precision: str) -> dict | None:
     return next((row for row in batch_rows(record) if (row["engine"], row["precision"]) == (engine, precision)), None)
 
 
-def _work_per_image(record: Mapping) -> tuple[float, int, float]:
-    """What all layers need at the least: FLOP per image, weights to read, and activations to move per image."""
+def work_per_image(record: Mapping) -> tuple[float, int, float]:
+    """What all layers need at the least: FLOP per image, weights to read, and activations to move per image.
+
+    The FLOP are those of `timing.roofline.Layer`, without products with the zero padding.
+    """
     rooflines = record["measurements"]["rooflines"]
     layered = next(roofline for roofline in rooflines if roofline["points"])  # layers are not measured in int8
     batch = layered["points"][0]["batch"]

@@ -6,11 +6,10 @@ claim is true and where it is false, is simulated in tests/analysis/test_error_r
 
 import re
 from collections.abc import Callable
-from itertools import chain
 
 import numpy as np
 
-from cifar_bench.analysis import admissible, frontier, latency, precision, statistics
+from cifar_bench.analysis import admissible, frontier, latency, precision, states, statistics
 from cifar_bench.analysis.evidence import ByStep, Evidence
 from cifar_bench.analysis.judgement import (
     INCONCLUSIVE,
@@ -18,7 +17,7 @@ from cifar_bench.analysis.judgement import (
     NOT_RUN,
     REPRODUCED,
     Judgement,
-    downgrade_if_contended,
+    downgrade_if_disturbed,
     equivalence_verdict,
     format_accuracies,
     format_interval,
@@ -112,7 +111,7 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     runs = latency.judged_runs(row)
     if reason := insufficient_sample(runs, "runs"):
         return not_run(reason, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
-    mean, interval = latency.quantile(row, "mean")
+    mean, interval = latency.mean(row)
     ours = format_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
     environment = evidence.record["environment"]
     if not _hardware_matches(claim["hardware"], environment):
@@ -127,7 +126,7 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
     verdict = threshold_verdict(limit, interval, NOT_REPRODUCED, REPRODUCED)
     if noise is None or distance < noise:
         verdict, reason = INCONCLUSIVE, NO_AA_TEST if noise is None else TOO_NOISY.format(noise, distance)
-    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), runs)
+    return downgrade_if_disturbed(Judgement(verdict, reason, ours, [evidence]), zip(runs))
 
 
 def run_spread(claim: dict, by_step: ByStep) -> Judgement:
@@ -154,14 +153,19 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
     if high <= limit and (len(means) < claim["runs"] or row["images"] < claim["images"]):
         return not_run(f"too short a profile: {len(means)} runs of {row['images']:,} images instead of {claim['runs']} of "
                        f"{claim['images']:,}", evidence, ours)
+    groups = [[run["mean_ns"] for run in group] for group in states.grouped(runs) if len(group) >= latency.MIN_RUNS]
+    if len(groups) > 1:
+        within = " and ".join(f"{np.ptp(group) / np.mean(group):.2%} ({len(group)} runs)" for group in groups)
+        reason += f"; within a state of the machine the spread is {within}"
     verdict = REPRODUCED if high <= limit else NOT_REPRODUCED if low > limit else INCONCLUSIVE
-    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), runs)
+    return downgrade_if_disturbed(Judgement(verdict, reason, ours, [evidence]), zip(runs))
 
 
 def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
-    """The ratio of the mean latency in a 16-bit format to that in float32, in one tuned engine.
+    """The ratio of the median latency in a 16-bit format to that in float32, in one tuned engine.
 
-    The format is the fastest that the hardware supports natively. Reproduced where the ratio's interval is above 1 − margin.
+    The format is the fastest whose measured peak FLOP/s exceed float32's. Reproduced where the ratio's interval is above
+    1 − margin.
     """
     if not by_step["half_precision"]:
         return not_run("no half precision measured")
@@ -170,34 +174,34 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
             if row["engine"] == claim["engine"] and row["precision"] in claim["precisions"] and "ratio" in row]
     if not rows:
         return not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
-    native = [row for row in rows if row["support"] == "native"]
-    row = min(native or rows, key=lambda row: row["ratio"])
+    candidates = [row for row in rows if row["peak_ratio"] > precision.HIGHER_PEAK]
+    row = min(candidates or rows, key=lambda row: row["ratio"])
     ours = f"{row['precision']}: " + format_interval(row["ratio"], row["ratio_interval"], "") + " × float32's latency"
     runs = latency.paired_runs(row, precision.base_of(row, evidence.record))
     if reason := insufficient_sample(runs, "runs"):
         return not_run(reason, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's latency")
-    if not native:
-        return not_run("other hardware: this one emulates every 16-bit format", evidence, ours)
+    if not candidates:
+        return not_run("other hardware: the peak FLOP/s of no 16-bit format exceed float32's here", evidence, ours)
     if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
         return not_run(mismatch, evidence, ours)
     verdict = threshold_verdict(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = (f"{len(runs)} runs of {row['engine']} in the fastest 16-bit format that this hardware supports natively; a gain "
-              f"below {claim['margin']:.0%} counts as none")
-    reason += "".join(f"; {other['precision']}{' (emulated)' * (other['support'] != 'native')} takes {other['ratio']:.2f} "
-                      "times as long as float32" for other in rows if other is not row)
+    reason = (f"{len(runs)} runs of {row['engine']} in the fastest 16-bit format with higher peak FLOP/s than float32's "
+              f"({row['peak_ratio']:.2g}×); a gain below {claim['margin']:.0%} counts as none")
+    reason += "".join(f"; {other['precision']} (peak {other['peak_ratio']:.2g}×) takes {other['ratio']:.2f} times as long as "
+                      "float32" for other in rows if other is not row)
     if not _hardware_matches("P100", evidence.record["environment"]):
         reason += f"; claimed of a P100, judged on {evidence.record['environment']['hardware']}"
     if verdict == INCONCLUSIVE:
         reason += "; the interval includes both a gain and none: more stable runs, or more of them, could tell"
-    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
+    return downgrade_if_disturbed(Judgement(verdict, reason, ours, [evidence]), runs)
 
 
 def speedup_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     """The speedup in median latency of the fastest accurate file over TorchScript with the original network, paired by round.
 
     An accurate file reaches the claimed accuracy, and the interval of its network's mean over seeds is above it, so that seed
-    variance decides nothing. Reproduced where the speedup's interval is above the limit, not reproduced where it is below,
-    unless the seeds leave the mean accuracy of a faster file's network open.
+    variance decides nothing. No round judges which file it found the fastest itself. Reproduced where the speedup's interval is
+    above the limit, not reproduced where it is below, unless the seeds leave the mean accuracy of a faster file's network open.
     """
     if not by_step["faster"]:
         return not_run("this run has no record of 5_faster")
@@ -211,28 +215,31 @@ def speedup_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
         return not_run("TorchScript did not run with the original network", evidence)
     if mismatch := admissible.export_mismatch(claim, base, evidence, by_step):
         return not_run(mismatch, evidence)
-    rows = frontier.ran(evidence.record)
-    row = frontier.fastest_at([row for row in rows if admissible.mean_accuracy_exceeds(row, accuracy)], accuracy)
+    rows = [admissible.with_seeds(row, evidence, by_step) for row in frontier.ran(evidence.record)]
+    accurate = [row for row in rows if row["test_accuracy"] >= accuracy and admissible.mean_accuracy_exceeds(row, accuracy)]
+    row = accurate[0] if accurate else None
     pending = frontier.fastest_at([row for row in rows if _speedup(row)[1][1] >= claim["speedup"]
                                    and admissible.mean_accuracy_is_open(row, accuracy)], accuracy)
     if pending and (not row or _speedup(row)[1][1] < claim["speedup"]):
         trained = pending["seed_accuracies"]
         if len(trained) < latency.MIN_RUNS:
-            return not_run(f"{frontier.name(pending)}: {len(trained)} of {latency.MIN_RUNS} seeds of its network trained",
-                           evidence, _speedup_and_accuracy(pending))
+            reason = f"{frontier.name(pending)}: {len(trained)} of {latency.MIN_RUNS} seeds of its network trained"
+            return Judgement(NOT_RUN, reason, _speedup_and_accuracy(pending), [evidence, *pending["seeds"]])
         mean = format_interval(np.mean(trained), statistics.mean_interval(trained), "%")
         reason = f"{frontier.name(pending)}: the network's mean accuracy over {len(trained)} seeds is {mean}"
-        return Judgement(INCONCLUSIVE, reason, _speedup_and_accuracy(pending), [evidence])
+        return Judgement(INCONCLUSIVE, reason, _speedup_and_accuracy(pending), [evidence, *pending["seeds"]])
     if not row:
         reason = f"no file reached {accuracy:g}% with an interval of the mean above that over {latency.MIN_RUNS} seeds or more"
         return Judgement(NOT_REPRODUCED, reason, used=[evidence])
     ours, seeds, runs = _speedup_and_accuracy(row), row["seed_accuracies"], latency.paired_runs(row, base)
     if reason := insufficient_sample(runs, "runs"):
         return not_run(reason, evidence, ours)
+    row["ratio"], row["ratio_interval"] = latency.fastest_ratio(accurate, base)
+    ours = _speedup_and_accuracy(row)
     reason = (f"{frontier.name(row)}: median {row['us']:,.0f} µs; the network's mean accuracy is {np.mean(seeds):.2f}% over "
               f"{len(seeds)} seeds")
     verdict = threshold_verdict(claim["speedup"], _speedup(row)[1], REPRODUCED, NOT_REPRODUCED)
-    return downgrade_if_contended(Judgement(verdict, reason, ours, [evidence]), chain.from_iterable(runs))
+    return downgrade_if_disturbed(Judgement(verdict, reason, ours, [evidence, *row["seeds"]]), runs)
 
 
 RULES: dict[str, Callable[[dict, ByStep], Judgement]] = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cifar_bench.analysis import latency
+from cifar_bench.analysis import latency, states
 
 
 def stability_warnings(record: Mapping) -> list[str]:
@@ -18,15 +18,15 @@ def stability_warnings(record: Mapping) -> list[str]:
     if dropped := environment["dropped_variables"]:
         named = ", ".join(f"{name}={value}" for name, value in dropped.items())
         warnings.append(f"environment variables that tune libraries were set, and dropped for the measurement: {named}")
-    if (load := record["measurements"]["background_load"] or 0) > 0.05:
-        warnings.append(f"the background load was {load:.0%} before the measurement")
     if environment["cpu"]["governor"] not in (None, "performance"):
         warnings.append(f"the CPU frequency governor is {environment['cpu']['governor']}, not performance")
+    repeated = ", and repeated" if record["parameters"]["repeats"] else ""
     if contended := sum(run["contended"] for _, run in runs):
-        left = [latency.name(row) for row in rows if latency.is_contended(latency.judged_runs(row))]
-        repeated = ", and repeated" if record["parameters"]["repeats"] else ""
-        warnings.append(f"{contended} of {len(runs)} runs were contended{repeated}" + (
-            f"; too few uncontended runs of {', '.join(left)} could be had" if left else ""))
+        warnings.append(f"{contended} of {len(runs)} runs were contended{repeated}")
+    if changed := sum(states.changed(run) for _, run in runs):
+        warnings.append(f"during {changed} of {len(runs)} runs the state of the machine changed{repeated}")
+    if left := [latency.name(row) for row in rows if any(map(latency.disturbance, latency.judged_runs(row)))]:
+        warnings.append(f"too few undisturbed runs of {', '.join(left)} could be had")
     if failures := sum(len(row["failures"]) for row in rows):
         warnings.append(f"{failures} runs failed")
     spreads = {latency.name(row): latency.spread(row, "p50") for row in rows}
@@ -37,7 +37,7 @@ def stability_warnings(record: Mapping) -> list[str]:
     drifts = np.array([second.mean() / first.mean() - 1 for first, second in halves])
     if min(abs(drifts)) > 0.02 and len(set(np.sign(drifts))) == 1:
         warnings.append(f"the mean of every engine changes from the first to the second half of the rounds ({min(drifts):+.0%} "
-                        f"to {max(drifts):+.0%}): the machine changed, which intervals over runs treat as random variation")
+                        f"to {max(drifts):+.0%}): the machine changed")
     noise = latency.aa_noise(record)
     if noise is None or noise > 0.02:
         warnings.append("the A/A noise is unknown" if noise is None else f"the A/A noise is up to {noise:.1%}")

@@ -16,6 +16,22 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return float(mean - half), float(mean + half)
 
 
+def rounds_interval(values: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of at least two values of consecutive rounds, widened by their autocorrelation.
+
+    Rounds that resemble their neighbors tell less than so many independent ones: with the autocorrelation r of lag 1, the
+    variance of the mean is (1 + r) / (1 − r) times as large (Law, "Simulation Modeling and Analysis", chapter 4). Few rounds
+    underestimate r: ten with r = 0.6 contain the mean in 79% of cases, where the interval of independent ones does in 68%.
+    """
+    low, high = mean_interval(values)
+    differences = np.asarray(values) - np.mean(values)
+    if not differences.any():
+        return low, high
+    correlation = np.clip(differences[1:] @ differences[:-1] / (differences @ differences), 0, 0.9)
+    half = (high - low) / 2 * np.sqrt((1 + correlation) / (1 - correlation))
+    return float((low + high) / 2 - half), float((low + high) / 2 + half)
+
+
 def quantile_interval(ns: np.ndarray, quantile: float, blocks: int = 20) -> Interval:
     """Interval of a quantile of one run, in the unit of `ns`; needs at least ten images beyond the quantile.
 
@@ -31,10 +47,14 @@ def quantile_interval(ns: np.ndarray, quantile: float, blocks: int = 20) -> Inte
 
 
 def ratio_interval(new: Sequence[float], base: Sequence[float]) -> tuple[float, Interval]:
-    """Geometric mean of new/base and its interval; pairing by round cancels what both share."""
+    """Geometric mean of new/base, paired by round, and its interval; pairing cancels what both share."""
     logs = np.log(np.asarray(new) / np.asarray(base))
-    low, high = mean_interval(logs)
-    return float(np.exp(logs.mean())), (float(np.exp(low)), float(np.exp(high)))
+    low, high = rounds_interval(logs)
+    return geometric_mean(np.exp(logs)), (float(np.exp(low)), float(np.exp(high)))
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(ratios))))
 
 
 def accuracy_interval(accuracy: float, images: int) -> Interval:

@@ -19,7 +19,7 @@ import torch
 
 from cifar_bench import error_summary
 from cifar_bench.engines.models import exists
-from cifar_bench.records.environment import hardware
+from cifar_bench.records.environment import cpu_features, hardware
 from cifar_lib import ROOT, InputError, cifar10
 
 LOGGED_IMAGES = 200  # the first images, whose logits are compared with PyTorch's
@@ -27,11 +27,6 @@ LOGGED_IMAGES = 200  # the first images, whose logits are compared with PyTorch'
 # Each precision and the PyTorch type of the network's parameters: TensorFloat-32 rounds float32 only when it multiplies.
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
               "int8": torch.int8}
-# CPU features (x86, then Arm), any one of which computes natively in a precision. Without one, 16-bit numbers are converted to
-# float32 and back, and 8-bit integers are multiplied by instructions made for something else.
-CPU_FEATURES = {"tf32": set(), "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
-                "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
-                "int8": {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}}
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def cache_folder(exported: Path) -> Path:
     exists(exported / "model.pt")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     data = "synthetic" if cifar10.location() == cifar10.SYNTHETIC else "CIFAR-10"
-    names = [*map(hardware, devices), data, *map(_version, ("torch", "onnx", "onnxruntime", "torchao"))]
+    names = [*map(hardware, devices), *cpu_features(), data, *map(_version, ("torch", "onnx", "onnxruntime", "torchao"))]
     files = [exported / "model.pt", *sorted(Path(__file__).parent.glob("*.py"))]
     key = hashlib.sha256(b"".join([*map(str.encode, names), *map(Path.read_bytes, files)])).hexdigest()[:16]
     folder = ROOT / "build" / "compiled" / key
@@ -130,20 +125,6 @@ def _version(library: str) -> str:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def native_support(precision: str, environment: dict) -> str:
-    """Whether the machine of a record's `environment` computes natively in `precision`: "native", or how it does instead."""
-    if precision == "float32":
-        return "native"
-    if environment["gpu"]:
-        # CUDA C++ Programming Guide, arithmetic throughput: 6.1 has float16, at a 64th of float32's rate
-        capability = environment["gpu"]["compute_capability"]
-        needed = {"tf32": [8, 0], "float16": [5, 3], "bfloat16": [8, 0], "int8": [6, 1]}[precision]
-        return "native" if capability >= needed and (precision, capability) != ("float16", [6, 1]) else "emulated"
-    if CPU_FEATURES[precision] & set(environment["cpu"]["features"]):
-        return "native"
-    return "without VNNI" if precision == "int8" else "emulated"
 
 
 def import_library(library: str) -> ModuleType:

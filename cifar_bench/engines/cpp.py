@@ -110,7 +110,10 @@ class OneDNN(CppEngine):
 
 
 class TorchScriptPlain(CppEngine):
-    """The original's way: the exported program with libtorch's default options, and one image to warm up."""
+    """The exported program as the original's ran it, with libtorch's default options and one image to warm up.
+
+    Unlike there, the threads are tuned, and TF32 is off.
+    """
 
     name = "torchscript-plain"
     option_sets = ("default options, contiguous, one image to warm up",)

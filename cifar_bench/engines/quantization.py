@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import torch
 
 from cifar_bench import records
-from cifar_bench.engines.base import CPU_FEATURES, import_library
+from cifar_bench.engines.base import import_library
 from cifar_bench.records.environment import cpu_features
 from cifar_lib import data
 
+VNNI = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # CPU features, x86 then Arm, that add products in 32 bits
 CALIBRATION_IMAGES = 500  # of the training images
 QUANTIZED = ["Conv", "Relu", "Add", "MaxPool"]  # not the last layer: it is a thousandth of the FLOP and yields the logits
 PERCENTILE = 99.999  # of the activations lie within the quantized range; the few beyond it are clipped
@@ -80,7 +81,7 @@ def calibration_images() -> torch.Tensor:
 
 
 def _has_vnni() -> bool:
-    return not CPU_FEATURES["int8"].isdisjoint(cpu_features())
+    return not VNNI.isdisjoint(cpu_features())
 
 
 @contextmanager

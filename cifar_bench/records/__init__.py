@@ -57,8 +57,7 @@ class Step:
         if not RUN_NAME.fullmatch(self.run):
             raise InputError(f"run is {self.run!r}: use letters, digits, '.', '_' and '-' only.")
         self.folder = step_folder(self.run, self.name)
-        if PROFILE_VARIABLE not in os.environ:  # `make report` has checked this before the first step
-            refuse_reference(self.run)
+        refuse_reference(self.run)
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
         probe = self.folder / ".probe"
@@ -92,9 +91,18 @@ class Step:
         return record
 
 
+def is_reference(run: str) -> bool:
+    """Whether `run` is one that the project ships, whose files stay as they are.
+
+    Not where its records were deleted: `make report` asks before its first step, and then makes it anew.
+    """
+    made_anew = PROFILE_VARIABLE in os.environ
+    return run in REFERENCES and not made_anew and any((ROOT / "results" / run).glob("**/record.json"))
+
+
 def refuse_reference(run: str) -> None:
-    """Raises InputError where `run` is one that the project ships, and its records are there."""
-    if run in REFERENCES and any((ROOT / "results" / run).glob("**/record.json")):
+    """Raises InputError where `run` is a reference run."""
+    if is_reference(run):
         raise InputError(f"{run} is a reference run of this project: choose another name, or delete results/{run} first.")
 
 
@@ -102,10 +110,24 @@ def step_folder(run: str, step: str) -> Path:
     return ROOT / "results" / run / step
 
 
-def run_or_shipped(run: str, step: str, *files: str) -> Path:
-    """The folder of `run`'s own `step`, or the shipped one where `run` has no record of it or lacks one of `files`."""
-    own = step_folder(run, step)
-    return own if all((own / name).is_file() for name in ("record.json", *files)) else step_folder(SHIPPED, step)
+def has_own_weights(run: str) -> bool:
+    """Whether `run` has trained or exported a network, or begun to."""
+    return any(path.is_file() for step in ("train", "export") for path in step_folder(run, step).rglob("*"))
+
+
+def exported(run: str) -> Path:
+    """The folder of `run`'s export, or of the shipped one, with a printed sentence, where `run` has no weights of its own.
+
+    Raises InputError where `run` is a reference run, or has weights of its own but no complete export.
+    """
+    refuse_reference(run)
+    folder = step_folder(run, "export")
+    if all((folder / name).is_file() for name in ("record.json", "model.pt")):
+        return folder
+    if has_own_weights(run):
+        raise InputError(f"results/{run} has weights of its own but no export: run 2_export first, or choose another run.")
+    print(f"results/{run} has no weights of its own: the shipped network is measured (results/{SHIPPED}/export).")
+    return step_folder(SHIPPED, "export")
 
 
 def read(folder: Path) -> dict:

@@ -1,4 +1,4 @@
-"""What measurements depend on: hardware, clocks, threads, versions and the commit of this code."""
+"""What measurements depend on: hardware, threads, versions and the commit of this code."""
 
 import hashlib
 import math
@@ -9,8 +9,6 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-
-import psutil
 
 from cifar_bench import DROPPED
 from cifar_bench.records import code
@@ -54,14 +52,6 @@ def hardware(device: str) -> str:
     return f"{cpu['model']}{vectors}, {cpu['cores']} core{'s' * (cpu['cores'] != 1)}"
 
 
-def clock_mhz() -> list[int]:
-    """The clock of each core now, as the system reports it; empty where it does not."""
-    try:
-        return [round(core.current) for core in psutil.cpu_freq(percpu=True) or []]
-    except (OSError, NotImplementedError):
-        return []
-
-
 def cores() -> int:
     """How many cores this process may use: those of its affinity, or fewer where a container or job has a limit."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -85,7 +75,6 @@ def _cpu() -> dict:
         "model": _cpuinfo().get("brand_raw") or platform.processor() or platform.machine(),
         "cores": cores(),
         "features": cpu_features(),
-        "mhz": clock_mhz(),
         "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
@@ -120,19 +109,22 @@ def _gpu() -> dict:
     import torch
 
     properties = torch.cuda.get_device_properties(0)
-    query = "driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw"
     return {
         "name": properties.name,
         "compute_capability": list(torch.cuda.get_device_capability()),
         "memory_bytes": properties.total_memory,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        **dict(zip(query.split(","), _nvidia_smi(query).split(", "))),
+        "driver_version": nvidia_smi("driver_version"),
     }
 
 
-def _nvidia_smi(query: str) -> str:
-    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", "-i", "0"]
+def nvidia_smi(query: str) -> str:
+    """What nvidia-smi says now of the GPU that PyTorch uses ("clocks.sm", say), without unit; empty where it cannot run."""
+    import torch
+
+    uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"  # nvidia-smi numbers all GPUs, whatever CUDA_VISIBLE_DEVICES says
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", "-i", uuid]
     try:
         return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -10,8 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
 from cifar_bench.analysis import frontier, latency
+from cifar_bench.analysis.admissible import replicates
+from cifar_bench.analysis.evidence import ByStep
 from cifar_bench.report.style import ENGINES, MARKS, STYLE, Picture, engine_color, picture, plain_log_ticks
-from cifar_bench.report.words import not_run, speedup, times_faster, with_interval
+from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 VERSUS = "than TorchScript with the original network"
 
@@ -33,14 +35,18 @@ def sentence(record: Mapping, accuracy: float) -> str:
     return words
 
 
-def networks(described: Mapping[str, Mapping]) -> pd.DataFrame:
-    """A row for each network, by name, of what `frontier.describe` says."""
-    return pd.DataFrame({
-        "network": name or "original", "MFLOP": network["flop"] / 1e6, "parameters": network["parameters"],
-        "accuracy of the export (%)": network["accuracy"], "seeds": len(network["seed_accuracies"]),
-        "mean of the seeds (%)": np.mean(network["seed_accuracies"]) if network["seed_accuracies"] else None,
-        "distilled from": ", ".join(network["teachers"]),
-    } for name, network in described.items())
+def networks(record: Mapping, by_step: ByStep) -> pd.DataFrame:
+    """A row for each network, with its replicates among the training runs."""
+    rows = []
+    for name, network in record["measurements"]["networks"].items():
+        seeds = replicates(name, record, by_step)
+        rows.append({
+            "network": name or "original", "MFLOP": network["flop"] / 1e6, "parameters": network["parameters"],
+            "accuracy of the export (%)": network["accuracy"], "seeds": len(seeds),
+            "mean of the seeds (%)": np.mean([seed.measured["accuracy"] for seed in seeds]) if seeds else None,
+            "distilled from": ", ".join(seeds[0].record["parameters"]["teachers"]) if seeds else "",
+        })
+    return pd.DataFrame(rows)
 
 
 def table(record: Mapping) -> pd.DataFrame:
@@ -106,15 +112,22 @@ def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
     if not parts or not all(parts.values()):
         return None
     numbers = pd.DataFrame(parts).T
-    first = numbers.iloc[0]
+    first, at_peak = numbers.iloc[0], [name for name, part in parts.items() if not part["overhead"]]
+    title = f"{first['overhead'] / first.sum():.0%} of the latency is overhead ({first.name})"
+    if first.name in at_peak:
+        title = f"No overhead: {first.name} is as fast as the roofline or faster"
+    caption = ("Roofline: arithmetic at the peak FLOP/s measured on this machine (without products with the zero padding), or "
+               "reading the weights, whichever takes longer. Overhead: per-layer dispatch, moving activations, and work too "
+               "small to fill the arithmetic units.")
+    if at_peak:
+        caption += (f" At the roofline or above: {listed(at_peak)}. The peak was measured too low, or the engine needs fewer "
+                    "products.")
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, axis = plt.subplots(figsize=(8, 1.2 + 0.45 * len(parts)))
-        numbers.iloc[::-1].plot.barh(stacked=True, color=["C0", "C1", "0.8"], ax=axis, legend=False, width=0.6)
+        numbers.iloc[::-1].plot.barh(stacked=True, color=["C0", "0.8"], ax=axis, legend=False, width=0.6)
         axis.set(xlabel="median latency (µs)", ylabel="")
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         return picture(
-            figure, "faster_time_breakdown", f"{first['overhead'] / first.sum():.0%} of the latency is overhead ({first.name})",
-            "Arithmetic and memory (reading the weights) at the peak rates measured on this machine; overhead: "
-            "per-layer dispatch, moving activations, and work too small to fill the arithmetic units.",
+            figure, "faster_time_breakdown", title, caption,
             numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))

@@ -1,28 +1,33 @@
 """Figures, tables and sentences of latencies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.lines import Line2D
 
-from cifar_bench.analysis import latency
+from cifar_bench.analysis import latency, states
 from cifar_bench.records import REPEATED_IMAGE
 from cifar_bench.report.style import STYLE, Picture, engine_color, picture, plain_log_ticks
-from cifar_bench.report.words import not_run, speedup, times_faster, with_interval
+from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
+
+DISTURBED = {(False, False): "", (True, False): "contended", (False, True): "state changed", (True, True): "contended"}
+PROBES = {"clock_ghz": "clock (GHz)", "multiply_adds_per_ns": "multiply-adds per ns", "round_trip_ns": "round trip (ns)"}
+STATE_LINES = ("-", ":", "--", "-.")
 
 
 def table(record: Mapping) -> pd.DataFrame:
     """A row for each engine: quantiles (µs), speedup of the median, accuracy (%), logit error, load time (s), size (MB).
 
-    Quantiles are means over the runs; the median and the speedup have their 95% interval over the runs.
+    Quantiles are medians over the runs; the first has its lowest and highest run, the speedup its 95% interval over the rounds.
     """
     rows, table = latency.valid_rows(record), []
-    for row in sorted(rows, key=lambda row: latency.quantile(row, "p50")[0]):
+    for row in sorted(rows, key=lambda row: latency.quantile(row)[0]):
         ratio = latency.ratio(row, rows)
         table.append({
-            "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row, "p50")),
+            "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row)),
             **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99", "p99.9")},
             f"speedup over {latency.BASE}": speedup(*ratio) if ratio else "–",
             "accuracy (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,  # of one image it says nothing
@@ -40,16 +45,16 @@ def reasons(record: Mapping) -> list[str]:
     return not_run(rows, latency.name) + [
         f"{latency.name(row)} is not compared: its logits are off by {row['max_logit_error']:.2g}, more than rounding in "
         f"{row['precision']} explains (on an NVIDIA GPU a traced program enables TF32 by itself). Its mean latency is "
-        f"{latency.quantile(row, 'mean')[0]:,.0f} µs." for row in rows if "runs" in row and row not in valid]
+        f"{latency.mean(row)[0]:,.0f} µs." for row in rows if "runs" in row and row not in valid]
 
 
 def run_table(record: Mapping) -> pd.DataFrame:
     """A row for each engine and run: mean, quantiles and maximum (µs), and what else was measured during the run."""
     return pd.DataFrame({
-        "engine": latency.name(row), "run": number, "contended": "yes" if run["contended"] else "",
+        "engine": latency.name(row), "run": number, "disturbed": DISTURBED[run["contended"], states.changed(run)],
         **{f"{name} (µs)": run[f"{name}_ns"] / 1e3 for name in ("mean", "p50", "p90", "p99", "p99.9", "max")},
-        "first image (ms)": run["first_image_ns"] / 1e6, "context switches": run["involuntary_switches"],
-        "background load (%)": np.nan if run["background_load"] is None else 100 * run["background_load"],
+        "first image (ms)": run["first_image_ns"] / 1e6, "background load (cores)": run.get("background_cores"),
+        **{name: states.reading(run).get(probe) for probe, name in PROBES.items()},
     } for row in record["measurements"]["engines"] for number, run in enumerate(row.get("runs", []), start=1))
 
 
@@ -57,12 +62,44 @@ def sentence(record: Mapping) -> str:
     """Which engine is the fastest, and by how much."""
     rows = latency.compared_engines(record)
     runs = [run for row in rows for run in row["runs"]]
-    fastest = min(rows, key=lambda row: latency.quantile(row, "p50")[0])
-    median, ratio = latency.quantile(fastest, "p50")[0], latency.ratio(fastest, rows)
+    fastest = min(rows, key=lambda row: latency.quantile(row)[0])
+    median, ratio = latency.quantile(fastest)[0], latency.ratio(fastest, rows)
     faster = f", {times_faster(ratio[0])} than {latency.BASE}" if ratio else ""
-    return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. The table's quantiles are "
-            f"means over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images; figures pool the runs. "
+    return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. Quantiles are "
+            f"medians over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images. "
             f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs were contended.")
+
+
+def states_sentence(record: Mapping) -> str:
+    """Which states of the machine the probes saw, and how much of TorchScript's spread (or the fastest's) they explain."""
+    rows = sorted(latency.compared_engines(record), key=lambda row: (row["engine"] != latency.BASE, latency.quantile(row)[0]))
+    judged = [run for row in rows for run in latency.judged_runs(row)]
+    if not any(states.reading(run) for run in judged):
+        return "The state of the machine was not probed."
+    groups = states.grouped(judged)
+    seen = listed(f"{states.name(group)} ({len(group)} runs)" for group in groups)
+    changed = sum(states.changed(run) for row in rows for run in row["runs"])
+    words = f"Probes between the runs saw {seen}. In {changed or 'none'} of the runs the state changed."
+    runs = latency.judged_runs(rows[0])
+    if len(states.grouped(runs)) > 1:
+        within = listed(f"{spread:.1%} with a {name.split(',')[0]}" for name, _, spread in _by_state(runs))
+        words += (f" They explain {states.explained(runs):.0%} of the variance of the medians of {latency.name(rows[0])}. The "
+                  f"spread of its runs is {latency.spread(rows[0], 'p50'):.1%} over all, {within}.")
+    return words
+
+
+def states_table(record: Mapping) -> pd.DataFrame:
+    """A row for each engine and each state of the machine that it ran in at least three times."""
+    return pd.DataFrame({
+        "engine": latency.name(row), "state": name, "runs": len(p50), "p50 (µs)": np.median(p50), "spread (%)": 100 * spread,
+    } for row in latency.compared_engines(record) for name, p50, spread in _by_state(latency.judged_runs(row)))
+
+
+def _by_state(runs: Sequence[Mapping]) -> list[tuple[str, np.ndarray, float]]:
+    """The state's name, the runs' medians (µs) and their spread as a share, for each state with at least MIN_RUNS."""
+    groups = [group for group in states.grouped(runs) if len(group) >= latency.MIN_RUNS]
+    medians = [np.array([run["p50_ns"] / 1e3 for run in group]) for group in groups]
+    return [(states.name(group), p50, float(np.ptp(p50) / np.median(p50))) for group, p50 in zip(groups, medians)]
 
 
 def checks(record: Mapping) -> list[str]:
@@ -78,25 +115,38 @@ def checks(record: Mapping) -> list[str]:
         sentences.append(f"MLPerf's LoadGen did not run: {loadgen['reason']}")
     else:
         ours, theirs = (np.median(loadgen[name]) / 1e3 for name in ("ours_ns", "loadgen_ns"))
+        rest = np.median(np.subtract(loadgen["within_loadgen_ns"], loadgen["ours_ns"])) / 1e3
+        ratio = latency.loadgen_ratio(loadgen)
         sentences.append(
             f"MLPerf's LoadGen measures a p90 of {theirs:,.0f} µs for {loadgen['engine']}, our timer {ours:,.0f} µs; ours is "
-            f"{with_interval(latency.loadgen_ratio(loadgen), 3)} times LoadGen's, the median of {len(loadgen['ours_ns'])} "
-            f"interleaved rounds of {loadgen['images']} images each. LoadGen's own calls add "
-            f"{latency.loadgen_overhead(loadgen) / 1e3:,.0f} µs per image.")
+            f"{with_interval(ratio, 3)} times LoadGen's, the median of {len(loadgen['ours_ns'])} interleaved rounds of "
+            f"{loadgen['images']} images each. LoadGen's own calls add "
+            f"{latency.loadgen_overhead(loadgen) / 1e3:,.0f} µs per image"
+            + (f"; the rest, {rest:,.0f} µs in the median round, remains unexplained: the same call takes longer inside "
+               "LoadGen's loop." if ratio[1][1] < 1 and rest > 0 else "."))
     return [*sentences, f"Reading the clock ({clock['name']}) costs {clock['cost_ns']:,.0f} ns; its smallest step is "
                         f"{clock['step_ns']:,} ns."]
 
 
 def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
-    """A histogram for each engine, all runs pooled, one above the other on one logarithmic axis, the fastest on top."""
-    times = _pooled(record, series)
-    medians = {engine: np.median(values) for engine, values in times.items()}
+    """A histogram for each engine, all runs pooled, one above the other on one logarithmic axis, the fastest on top.
+
+    Lines outline the states of the machine, where an engine ran in several: each has a hump of its own.
+    """
+    by_run = _by_run(record, series)
+    times, medians = _pooled(by_run), {latency.name(row): latency.quantile(row)[0] for row in latency.compared_engines(record)}
     fastest = next(iter(times))
+    groups = {engine: states.grouped(run for run, _ in runs) for engine, runs in by_run.items()}
+    several = {engine: of for engine, of in groups.items() if len(of) > 1}
     low, high = min(map(np.min, times.values())), 1.05 * max(np.quantile(values, 0.998) for values in times.values())
+    bins = np.geomspace(low, high, 200)
     with plt.rc_context({**STYLE, "axes.spines.left": False}):
         figure, axes = plt.subplots(len(times), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(times)))
         for axis, (engine, values) in zip(axes[:, 0], times.items()):
-            axis.stairs(*np.histogram(values, np.geomspace(low, high, 200)), fill=True, color=engine_color(engine))
+            axis.stairs(*np.histogram(values, bins), fill=True, color=engine_color(engine))
+            for line, group in zip(STATE_LINES, several.get(engine, [])):
+                us = [us for run, us in by_run[engine] if any(run is other for other in group)]
+                axis.stairs(*np.histogram(us, bins), color="black", linestyle=line, linewidth=0.8)
             beyond = int((values > high).sum())
             axis.text(1.01, 0.3, f"p50 {medians[engine]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
                       transform=axis.transAxes)
@@ -104,36 +154,21 @@ def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
             axis.set_ylabel(engine, rotation=0, ha="right", va="center")
         plain_log_ticks(axes[-1][0].xaxis)
         axes[-1][0].set_xlabel("per-image latency (µs, logarithmic)")
+        if several:
+            seen = states.grouped(chain.from_iterable(chain.from_iterable(several.values())))
+            figure.legend(handles=[Line2D([], [], color="black", linestyle=line, linewidth=0.8, label=states.name(group))
+                                   for line, group in zip(STATE_LINES, seen)],
+                          loc="outside lower center", frameon=False, fontsize=9)
         return picture(figure, "latency_histogram", f"{fastest} has the lowest median latency, {medians[fastest]:,.0f} µs",
-                       "All images of all runs; each engine's histogram has its own height. Beyond: images slower than the "
-                       "axis shows.", _quantiles(times))
+                       "All images of all runs; each engine's histogram has its own height. p50: the median over the runs' "
+                       "medians. Beyond: images slower than the axis shows."
+                       + bool(several) * " Lines: the machine's states, which make several humps.", _quantiles(times))
 
 
-def ecdf(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
-    """The share of images slower than a latency, a line for each engine, both axes logarithmic."""
-    times = _pooled(record, series)
-    p99 = {engine: np.quantile(values, 0.99) for engine, values in times.items()}
-    slowest = max(p99, key=p99.get)
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots()
-        for engine, values in times.items():
-            ordered = np.sort(values)
-            slower = 100 * (1 - np.arange(len(ordered)) / len(ordered))
-            shown = np.unique(np.geomspace(1, len(ordered), 400, dtype=int))  # most points in the tail, where images are few
-            axis.plot(ordered[-shown], slower[-shown], "--" if engine.endswith("cudagraph") else "-",
-                      color=engine_color(engine), linewidth=1.4, label=engine)
-        axis.set(xscale="log", yscale="log", xlabel="per-image latency (µs, logarithmic)", ylabel="slower images (%)")
-        plain_log_ticks(axis.xaxis)
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "latency_ecdf", f"{slowest} has the highest p99 latency, {p99[slowest]:,.0f} µs",
-                       "Share of the images slower than a latency (1 − ECDF), all runs pooled.", _quantiles(times))
-
-
-def run_means(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
+def run_means(record: Mapping) -> Picture:
     """The mean of every run relative to its engine's mean (%), with a band as wide as the spread of the original's ten runs."""
-    rows = {latency.name(row): row for row in latency.compared_engines(record)}
-    rows = {engine: rows[engine] for engine in _pooled(record, series)}
+    rows = sorted(latency.compared_engines(record), key=lambda row: latency.quantile(row)[0])
+    rows = {latency.name(row): row for row in rows}
     means = {engine: _means(latency.judged_runs(row)) for engine, row in rows.items()}
     spreads = {engine: 100 * latency.spread(row, "mean") for engine, row in rows.items()}
     best, edge = min(spreads, key=spreads.get), 1.2 * max(*spreads.values(), 0.2)  # %, to either side
@@ -159,14 +194,19 @@ def _means(runs: list[dict]) -> np.ndarray:
     return np.array([run["mean_ns"] / 1e3 for run in runs])
 
 
-def _pooled(record: Mapping, series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The latencies (µs) of the images of the runs that count, by engine, the lowest median first."""
-    pooled = {}
-    for row in latency.compared_engines(record):
+def _by_run(record: Mapping, series: Mapping[str, np.ndarray]) -> dict[str, list[tuple[dict, np.ndarray]]]:
+    """By engine, the runs that count, each with its images' latencies (µs), the lowest median first."""
+    by_run = {}
+    for row in sorted(latency.compared_engines(record), key=lambda row: latency.quantile(row)[0]):
         judged = [id(run) for run in latency.judged_runs(row)]
-        kept = [number for number, run in enumerate(row["runs"]) if id(run) in judged]
-        pooled[latency.name(row)] = series[row["series"]][kept].ravel() / 1e3
-    return dict(sorted(pooled.items(), key=lambda item: np.median(item[1])))
+        by_run[latency.name(row)] = [(run, ns / 1e3) for run, ns in zip(row["runs"], series[row["series"]], strict=True)
+                                     if id(run) in judged]
+    return by_run
+
+
+def _pooled(by_run: Mapping[str, Sequence[tuple[dict, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """The latencies (µs) of all images, by engine."""
+    return {engine: np.concatenate([us for _, us in runs]) for engine, runs in by_run.items()}
 
 
 def _quantiles(times: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Figures, tables and sentences of half precision: its speedup, its accuracy, from which batch size on it pays, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,18 +15,26 @@ HALF = ("float16", "bfloat16")
 
 
 def sentence(record: Mapping) -> str:
-    """Whether half precision is faster one image at a time here, by how much, why, and from which batch size on."""
+    """Whether half precision is faster one image at a time here, by how much, why, and from which batch size on; and int8."""
     compared = [row for row in precision.ran(record) if "ratio" in row]
     rows = [row for row in compared if row["precision"] in HALF]
-    if not rows:
-        return "Half precision was not measured."
+    words = _half_precision(rows, record) if rows else ["No 16-bit format was compared with float32."]
+    words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])} than float32, at an accuracy of "
+              f"{row['test_accuracy']:.2f}% instead of {precision.base_of(row, record)['test_accuracy']:.2f}%."
+              for row in compared if row["precision"] not in HALF]
+    return " ".join(words)
+
+
+def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
+    """What is said of the rows of `precision.ran` in 16 bits, a sentence each."""
     faster = [row for row in rows if row["ratio_interval"][1] < 1]
     best = min(faster or rows, key=lambda row: row["ratio"])
     answer = "Yes" if faster else "Undecided" if best["ratio_interval"][0] < 1 else "No"
-    words = [f"{answer}: one image at a time, {best['precision']} ({best['support']}) is {'' if faster else 'at best '}"
-             f"{times_faster(best['ratio'])} than float32 with {best['engine']} (mean latency)."]
-    words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])} ({row['support']})."
-              for row in rows if row is not best]
+    words = [f"{answer}: one image at a time, {best['precision']} is {'' if faster else 'at best '}"
+             f"{times_faster(best['ratio'])} than float32 with {best['engine']} (median latency)."]
+    words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])}." for row in rows if row is not best]
+    words += [f"The peak FLOP/s measured here in {kind} are {ratio:.2g} times float32's."
+              for kind, ratio in {row["precision"]: row["peak_ratio"] for row in rows}.items()]
     if share := precision.share_of_peak(record, best["engine"], precision.BASE, 1):
         words.append(f"In float32, {best['engine']} reaches {share:.0%} of the peak FLOP/s measured here.")
     if share := precision.gpu_busy_share(record, best["engine"], precision.BASE):
@@ -37,17 +45,14 @@ def sentence(record: Mapping) -> str:
             words.append(f"In batches, {row['precision']} with {row['engine']} is " + (
                 f"faster from batch size {batch:,} on." if batch else
                 f"not significantly faster up to batch size {row['batch_sizes'][-1]:,}."))
-    words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])} than float32, at an accuracy of "
-              f"{row['test_accuracy']:.2f}% instead of {precision.base_of(row, record)['test_accuracy']:.2f}%."
-              for row in compared if row["precision"] not in HALF]
-    return " ".join(words)
+    return words
 
 
 def table(record: Mapping) -> pd.DataFrame:
     """A row for each engine and precision: latency (µs), speedup, accuracy (%), changed predictions and logits."""
     table = pd.DataFrame({
-        "engine": row["engine"], "precision": row["precision"], "support": row["support"],
-        "mean (µs)": latency.quantile(row, "mean")[0], "p50 (µs)": latency.quantile(row, "p50")[0],
+        "engine": row["engine"], "precision": row["precision"], "peak FLOP/s over float32": row.get("peak_ratio"),
+        "p50 (µs)": with_interval(latency.quantile(row)),
         "speedup over float32": speedup(row["ratio"], row["ratio_interval"]) if "ratio" in row else None,
         "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
         "to correct": row.get("changed_to_correct"), "to incorrect": row.get("changed_to_incorrect"),
@@ -63,10 +68,13 @@ def reasons(record: Mapping) -> list[str]:
 
 
 def accuracy_and_latency(record: Mapping) -> Picture:
-    """Accuracy against mean latency, a point with intervals for each engine and precision."""
+    """Accuracy against median latency, a point with bars for each engine and precision."""
     rows, images = precision.ran(record), record["measurements"]["test_images"]
-    times = [latency.quantile(row, "mean") for row in rows]
-    fastest = min(rows, key=lambda row: latency.quantile(row, "mean")[0])
+    times = [latency.quantile(row) for row in rows]
+    fastest = min(rows, key=lambda row: latency.quantile(row)[0])
+    title = f"{precision.name(fastest)} has the lowest median latency, at {fastest['test_accuracy']:.2f}% accuracy"
+    if {row["precision"] for row in rows} == {fastest["precision"]}:
+        title = f"Only {fastest['precision']} was measured: median latency {min(times)[0]:,.0f} µs with {fastest['engine']}"
     accuracies = [(row["test_accuracy"], statistics.accuracy_interval(row["test_accuracy"], images)) for row in rows]
     edges = 0.45 * min(time for time, _ in times), 2.2 * max(time for time, _ in times)
     with plt.rc_context(STYLE):
@@ -75,22 +83,21 @@ def accuracy_and_latency(record: Mapping) -> Picture:
             axis.errorbar([time], [accuracy], fmt=MARKS[row["precision"]], color=engine_color(row["engine"]), capsize=3,
                           xerr=[[time - max(shortest, edges[0] / 2)], [longest - time]],  # a logarithmic axis has no zero
                           yerr=[[max(0, accuracy - low)], [max(0, high - accuracy)]], label=precision.name(row))
-        axis.set(xscale="log", xlabel="mean latency (µs, logarithmic)", ylabel="accuracy (%)", xlim=edges)
+        axis.set(xscale="log", xlabel="median latency (µs, logarithmic)", ylabel="accuracy (%)", xlim=edges)
         plain_log_ticks(axis.xaxis)
         figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "accuracy_and_latency",
-                       f"{precision.name(fastest)} has the lowest mean latency, at {fastest['test_accuracy']:.2f}% accuracy",
-                       f"95% intervals: over the runs for latency, sampling error of {images:,} images for accuracy.",
+        return picture(figure, "accuracy_and_latency", title,
+                       f"Bars: lowest and highest run; 95% interval of the accuracy (sampling error of {images:,} images).",
                        pd.DataFrame(
-                           {"engine": row["engine"], "precision": row["precision"], "mean (µs)": with_interval(time),
+                           {"engine": row["engine"], "precision": row["precision"], "p50 (µs)": with_interval(time),
                             "accuracy (%)": with_interval(accuracy, 2)}
                            for row, time, accuracy in zip(rows, times, accuracies)))
 
 
 def batches(record: Mapping) -> Picture:
-    """Mean latency per image against the batch size, a line for each engine and precision."""
+    """Median latency per image against the batch size, a line for each engine and precision."""
     rows = precision.batch_rows(record)
-    each = {precision.name(row): np.mean(row["batch_ns"], axis=0) / row["batch_sizes"] / 1e3 for row in rows}
+    each = {precision.name(row): np.median(row["batch_ns"], axis=0) / row["batch_sizes"] / 1e3 for row in rows}
     best = min(each, key=lambda name: each[name].min())
     contended = [precision.name(row) for row in rows if row["contended"]]
     with plt.rc_context(STYLE):
@@ -104,7 +111,7 @@ def batches(record: Mapping) -> Picture:
         plain_log_ticks(axis.yaxis)
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "batches", f"In batches the time per image falls to {each[best].min():,.0f} µs, with {best}",
-                       "From images in host memory to predicted classes in host memory, mean over the runs."
+                       "From images in host memory to predicted classes in host memory, median over the runs."
                        + (f" Contended: {listed(contended)}." if contended else ""),
                        pd.DataFrame({"batch size": rows[0]["batch_sizes"],
                                      **{f"{name} (µs per image)": times for name, times in each.items()}}))

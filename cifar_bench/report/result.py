@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
 
 from cifar_bench.analysis import frontier, latency, precision, statistics
-from cifar_bench.analysis.evidence import THIS_RUN, Evidence
+from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN, Evidence
 from cifar_bench.report.style import STYLE, Picture, picture, plain_log_ticks
 from cifar_bench.report.training import accuracy_interval, on_the_test_images
 from cifar_bench.report.words import listed, with_interval
@@ -64,20 +63,20 @@ def overview(
         there = {record["environment"]["hardware"]: _judged(original["newer-gpu"], record) for record in gpus}
         panels["mean latency (µs)"] = [
             Row("original, P100", theirs, style=THEIRS), *_latencies(timed),
-            *(Row(f"{row['engine']}, {name}", *latency.quantile(row, "mean"), EARLIER) for name, row in there.items() if row)]
+            *(Row(f"{row['engine']}, {name}", *latency.mean(row), EARLIER) for name, row in there.items() if row)]
         if judged := _judged(original["run-spread"], timed):
             panels["spread of the runs' means (max − min, %)"] = [
                 Row("original, ten runs", 100 * original["run-spread"]["share"], style=THEIRS),
                 Row(f"{latency.name(judged)}, {len(latency.judged_runs(judged))} runs", 100 * latency.spread(judged, "mean"),
                     style=OURS)]
     if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
-        panels["mean latency relative to float32"] = [
+        panels["median latency relative to float32"] = [
             Row(precision.name(row), row["ratio"], tuple(row["ratio_interval"]), OURS) for row in rows]
     winner, base = frontier.fastest_at(networks, accuracy), frontier.base(networks)
     if winner and base:
         best = [row for row in frontier.pareto_frontier(networks) if row["test_accuracy"] >= accuracy]
         panels[f"median latency (µs): fastest at {accuracy:g}% accuracy or more, and TorchScript"] = [
-            Row(f"{frontier.short_name(row)} ({row['test_accuracy']:.2f}%)", *latency.quantile(row, "p50"), OURS)
+            Row(f"{frontier.short_name(row)} ({row['test_accuracy']:.2f}%)", *latency.quantile(row), OURS)
             for row in (*best, *([] if base in best else [base]))]
     if not panels:
         return None
@@ -102,19 +101,19 @@ def overview(
 
 
 def engines_by_run(timed: Mapping[str, Mapping]) -> pd.DataFrame:
-    """A row for each run and engine: mean and p99 latency (µs), and the spread of the runs' means."""
+    """A row for each run and engine: p50 and p99 latency (µs), and the spread of the runs' medians."""
     return pd.DataFrame({
         "run": run, "hardware": record["environment"]["hardware"], "engine": row["engine"],
-        "mean (µs)": with_interval(latency.quantile(row, "mean")), "p99 (µs)": latency.quantile(row, "p99")[0],
+        "p50 (µs)": with_interval(latency.quantile(row)), "p99 (µs)": latency.quantile(row, "p99")[0],
         "runs × images": f"{len(latency.judged_runs(row))} × {row['images']:,}",
-        "spread (%)": 100 * latency.spread(row, "mean"),
+        "spread (%)": 100 * latency.spread(row, "p50"),
     } for run, record in timed.items() for row in latency.compared_engines(record))
 
 
 def claims_by_run(claims: Sequence[Mapping], verdicts: Mapping[str, Sequence[Mapping]]) -> pd.DataFrame:
     """A row for each claim about latency: the verdict of every run on its own measurements."""
     def found(verdict: Mapping) -> str:
-        own = all(item["when"] == THIS_RUN for item in verdict["evidence"])
+        own = {item["when"] for item in verdict["evidence"]} != {RECORDED_EARLIER}
         return f"{verdict['verdict']}: {verdict['ours']}".removesuffix(": –") if own else "–"
 
     return pd.DataFrame({"claim": claim["short"], **{run: found(of_run[number]) for run, of_run in verdicts.items()}}
@@ -135,7 +134,7 @@ def training_cost(training_runs: Sequence[Evidence]) -> Picture:
     runs = pd.DataFrame({
         "training run": f"{run.record['parameters']['recipe']} recipe, {len(run.measured['epochs'])} epochs",
         "PFLOP": run.measured["pflop"], "accuracy": run.measured["accuracy"],
-        "minutes": len(run.measured["epochs"]) * np.median([row["train_seconds"] for row in run.measured["epochs"]]) / 60,
+        "minutes": sum(row["train_seconds"] for row in run.measured["epochs"]) / 60,
         "hardware": run.record["environment"]["hardware"]} for run in training_runs)
     ours = runs.groupby("training run", sort=False).agg(**{
         "PFLOP": ("PFLOP", "first"), "accuracy (%)": ("accuracy", "mean"), "min (%)": ("accuracy", "min"),
@@ -172,7 +171,7 @@ def _published(kind: str) -> list[dict]:
 
 def _latencies(record: Mapping) -> list[Row]:
     """The mean latency (µs) of each engine, the fastest first."""
-    rows = [Row(latency.name(row), *latency.quantile(row, "mean"), OURS) for row in latency.compared_engines(record)]
+    rows = [Row(latency.name(row), *latency.mean(row), OURS) for row in latency.compared_engines(record)]
     return sorted(rows, key=lambda row: row.value)
 
 

@@ -3,7 +3,6 @@
 import io
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -56,11 +55,11 @@ class Picture:
     caption: str
     numbers: pd.DataFrame | None = None  # None where it shows images
 
-    def save(self, run: str) -> Path:
-        path = ROOT / "figures" / run / f"{self.name}.svg"
-        with records.replacing(path) as scratch:
-            scratch.write_text(self.svg, encoding="utf-8")
-        return path
+    def save(self, run: str) -> None:
+        """Write figures/`run`/`name`.svg; those of a reference run stay as they are."""
+        if not records.is_reference(run):
+            with records.replacing(ROOT / "figures" / run / f"{self.name}.svg") as scratch:
+                scratch.write_text(self.svg, encoding="utf-8")
 
     def _repr_html_(self) -> str:
         return page.figure(self.name, self.title, _embeddable(self.svg, self.name), self.caption, self.numbers).data

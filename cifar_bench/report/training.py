@@ -125,12 +125,12 @@ def seeds(training_runs: Sequence[Mapping]) -> Picture:
 
 
 def siblings(folder: Path, record: Mapping) -> list[dict]:
-    """The records of the training runs in `folder` that differ from `record` in nothing but the seed, itself included."""
+    """The records of the training runs in `folder` that differ from `record` in seed and threads only, itself included."""
     same = []
     for path in sorted(folder.glob("seed*/record.json")):
         with suppress(InputError):  # of another version, perhaps
             other = records.read(path.parent)
-            parameters = {**other["parameters"], "seed": record["parameters"]["seed"]}
+            parameters = {**other["parameters"], **{name: record["parameters"][name] for name in ("seed", "threads")}}
             if (parameters, other["data"]) == (record["parameters"], record["data"]):
                 same.append(other)
     return same

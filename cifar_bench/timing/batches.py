@@ -12,7 +12,7 @@ from cifar_bench.engines import ENGINES
 from cifar_bench.engines.base import PythonEngine, Setup
 from cifar_bench.timing import machine
 from cifar_bench.timing.process import Job
-from cifar_bench.timing.rounds import compile_engine, run_rounds
+from cifar_bench.timing.rounds import RUN_FACTS, compile_engine, run_rounds
 from cifar_bench.timing.tuning import combinations
 from cifar_lib import data
 
@@ -30,7 +30,7 @@ class BatchJob(Job):
         """Time each of `batch_sizes(max_batch_size)` with an engine of its own, in this process.
 
         Returns for each size the median latency `batch_ns`, `batch_threads` and `batch_options`, and for the whole measurement
-        `seconds` and `background_load`.
+        `seconds` and `background_cores`.
         """
         images = data.normalise(data.load("test").first(self.max_batch_size).images)
         measured = {"batch_ns": [], "batch_threads": [], "batch_options": []}
@@ -50,7 +50,7 @@ class BatchJob(Job):
             measured["batch_threads"].append(fastest.threads)
             measured["batch_options"].append(fastest.options)
         return {**{name: np.array(values) for name, values in measured.items()}, "seconds": time.monotonic() - started,
-                "background_load": background.share()}
+                "background_cores": background.cores()}
 
 
 def batch_sizes(max_batch_size: int) -> list[int]:
@@ -62,13 +62,13 @@ def measure(jobs: Sequence[BatchJob], runs: int, exported: Path, minutes: float 
     """Time batches of 1, 2, 4, … images in `runs` fresh processes per job, as `run_rounds` does.
 
     Returns a row for each job with `batch_sizes`; for each run `batch_ns`, `batch_threads` and `batch_options` (lists by
-    batch size), its `round` and whether it was `contended`; or the `reason` why the job did not run.
+    batch size) and RUN_FACTS; or the `reason` why the job did not run.
     """
     outcomes = run_rounds(jobs, runs, exported, compile_engine, minutes, repeats)
     return [outcome.row(batch_sizes=batch_sizes(outcome.job.max_batch_size),
                         **{name: [result[name].tolist() for result in outcome.results]
                            for name in ("batch_ns", "batch_threads", "batch_options")},
-                        **{name: [result[name] for result in outcome.results] for name in ("round", "contended")})
+                        **{name: [result[name] for result in outcome.results] for name in RUN_FACTS})
             for outcome in outcomes]
 
 

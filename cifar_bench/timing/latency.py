@@ -1,6 +1,5 @@
 """Latency: one image after another, each engine and run in a fresh process, with its fastest options and threads."""
 
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from cifar_bench.engines.models import load_exported
 from cifar_bench.records import REPEATED_IMAGE
 from cifar_bench.timing.machine import BackgroundLoad
 from cifar_bench.timing.process import Job
-from cifar_bench.timing.rounds import Outcome, compile_engine, run_rounds
+from cifar_bench.timing.rounds import RUN_FACTS, Outcome, compile_engine, run_rounds
 from cifar_bench.timing.tuning import autotune, combinations
 from cifar_lib import InputError, data, model, timer
 
@@ -56,20 +55,15 @@ def time_engine(engine: PythonEngine, images: Sequence[torch.Tensor], warmup: in
     """Warm an engine up and time it on `images` (normalised, float32 1×3×32×32 each), in this process.
 
     Returns `warmup_ns` and `ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first
-    LOGGED_IMAGES), and the `involuntary_switches` of context and the `background_load` (0 to 1) while `images` were timed.
+    LOGGED_IMAGES), and the `background_cores` that other processes kept busy while `images` were timed.
     """
     warmup_ns = timer.warm_up(engine.classify, images, warmup)
-    background, switches = BackgroundLoad(), _involuntary_switches()
+    background = BackgroundLoad()
     ns, classes = timer.time_images(engine.classify, images)
-    background_load, switches = background.share(), _involuntary_switches() - switches
+    background_cores = background.cores()
     logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True) for image in images[:LOGGED_IMAGES]]
     return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns,
-            "involuntary_switches": switches, "background_load": background_load}
-
-
-def _involuntary_switches() -> int:
-    """How many times the system suspended a thread of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+            "background_cores": background_cores}
 
 
 def measure(
@@ -123,20 +117,19 @@ def row_of(outcome: Outcome, labels: np.ndarray, reference_logits: np.ndarray) -
 
 
 def _run(result: Mapping[str, np.ndarray]) -> dict:
-    """The record's entry for a run; a round has several where the first was contended."""
+    """The record's entry for a run; a round has several where the first was contended or its state changed."""
     ns = result["ns"]
     blocks = np.array_split(ns, min(BLOCKS, len(ns)))
     return {
-        "round": result["round"],
-        "contended": result["contended"],
+        **{name: result[name] for name in RUN_FACTS},
         "mean_ns": float(ns.mean()),
         **{f"{name}_ns": float(value) for name, value in zip(QUANTILES, np.quantile(ns, list(QUANTILES.values())))},
         "max_ns": int(ns.max()),
         "block_p50_ns": [float(np.median(block)) for block in blocks],
         "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # it includes lazy initialisation
         "load_ns": int(result["load_ns"]),
-        "involuntary_switches": int(result["involuntary_switches"]),
-        "background_load": None if np.isnan(result["background_load"]) else float(result["background_load"]),
+        "background_cores": None if np.isnan(result["background_cores"]) else float(result["background_cores"]),
+        **({"gpu_mhz": int(result["gpu_mhz"])} if "gpu_mhz" in result else {}),
     }
 
 

@@ -1,24 +1,28 @@
-"""The machine while something is timed: one measurement at a time, the background load, and the clock."""
+"""The machine while something is timed: one measurement at a time, the background load, the state, and the clock."""
 
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
+from cifar_bench.engines import infer
+from cifar_bench.records.state import PROBES
 from cifar_lib import InputError
 
 # Not a name that Python could import: programs are run from that folder, too.
 LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
 
-# A run is contended where the background load exceeds this share of all cores' time; the system counts it in ticks, so a short
-# run is allowed a few ticks more. The limit looks at the cause, never at the latency.
-MAX_BACKGROUND_LOAD, TICKS_S = 0.05, 0.03  # share; seconds
+# A run is contended where the background load exceeds so many cores, however many the machine has; the system counts it in
+# ticks, so a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
+MAX_BACKGROUND_CORES, TICKS_S = 0.1, 0.06  # cores; seconds
 IDLE_TIMEOUT_S = 30  # of waiting until the machine is idle
 
 
@@ -44,44 +48,62 @@ def measurement_lock() -> Iterator[None]:
 
 
 class BackgroundLoad:
-    """The processor time that other processes use, from the moment at which this is made."""
+    """The processor time that other processes use from now on, on the cores that this process may use."""
 
     def __init__(self) -> None:
-        self.before, self.own_before = psutil.cpu_times(), self._own_seconds()
+        self.started, self.before = time.monotonic(), self._seconds()
 
-    def share(self) -> float:
-        """The share of all cores' time that other processes used; NaN where the system does not count it.
+    def cores(self) -> float:
+        """How many cores other processes kept busy on average; NaN where the system does not count it."""
+        passed, (counted, used) = time.monotonic() - self.started, np.subtract(self._seconds(), self.before)
+        return float(used / passed) if counted else np.nan
+
+    def _seconds(self) -> tuple[float, float]:
+        """Processor time so far: all that was counted, and what other processes used.
 
         Waiting for input or output is idle time; the time of virtual machines' guests is counted as the user's already.
         """
-        after = psutil.cpu_times()
-        change = {name: getattr(after, name) - getattr(self.before, name) for name in after._fields
-                  if not name.startswith("guest")}
-        total = sum(change.values())
-        used = total - change["idle"] - change.get("iowait", 0)
-        return (used - (self._own_seconds() - self.own_before)) / total if total else np.nan
-
-    def _own_seconds(self) -> float:
-        return sum(psutil.Process().cpu_times()[:4])  # user and system time, of this process and its finished children
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+        all_cores = enumerate(psutil.cpu_times(percpu=True))
+        cores = [core._asdict() for number, core in all_cores if not allowed or number in allowed]
+        counted = sum(core[name] for core in cores for name in core if not name.startswith("guest"))
+        idle = sum(core.get(name, 0) for core in cores for name in ("idle", "iowait"))
+        own = sum(psutil.Process().cpu_times()[:4])  # of this process and its finished children
+        return counted, counted - idle - own
 
 
-def background_load(seconds: float = 3) -> float:
+def background_cores(seconds: float) -> float:
     """The background load while this process sleeps; 0 where the system does not count it."""
     background = BackgroundLoad()
     time.sleep(seconds)
-    return float(np.nan_to_num(background.share()))
+    return float(np.nan_to_num(background.cores()))
 
 
-def is_contended(background_load: float, seconds: float) -> bool:
+def is_contended(background_cores: float, seconds: float) -> bool:
     """Whether the background load exceeded the limit in a run that timed for so many seconds; not where it is NaN."""
-    return bool(background_load > MAX_BACKGROUND_LOAD + TICKS_S / seconds)
+    return bool(background_cores > MAX_BACKGROUND_CORES + TICKS_S / seconds)
 
 
 def wait_until_idle() -> None:
     """Wait until other processes are idle, or for IDLE_TIMEOUT_S."""
     started = time.monotonic()
-    while time.monotonic() - started < IDLE_TIMEOUT_S and background_load(1) > MAX_BACKGROUND_LOAD:
+    while time.monotonic() - started < IDLE_TIMEOUT_S and background_cores(1) > MAX_BACKGROUND_CORES:
         pass
+
+
+def probe(threads: int) -> dict[str, float]:
+    """What the machine delivers to so many threads right now, by PROBES; empty where the program cannot be built."""
+    program = _probe_program()
+    readings = infer.call(program, threads).split() if program else []
+    return {name: float(reading) for name, reading in zip(PROBES, readings) if reading != "0"}
+
+
+@cache
+def _probe_program() -> Path | None:
+    try:
+        return infer.build("probe")
+    except InputError:
+        return None
 
 
 def clock() -> dict:

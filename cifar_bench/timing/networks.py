@@ -1,13 +1,13 @@
 """Several networks, each exported by a run of its own: all their engines and precisions share the same rounds."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_bench import records
-from cifar_bench.engines import ENGINES
 from cifar_bench.engines.base import Setup, cache_folder
+from cifar_bench.engines.models import load_exported
+from cifar_bench.timing import roofline
 from cifar_bench.timing.latency import LatencyJob
 
 
@@ -30,18 +30,17 @@ def folder_of(network: str, exported: Path) -> Path:
     return records.step_folder(network, "export") if network else exported
 
 
+def describe(exported: Path) -> dict:
+    """What the record of an export says of its network: `accuracy` (%), `parameters`, `flop` of an image, `weights_sha256`.
+
+    Adds `flop_without_padding`, the sum over `roofline.layers`. Raises InputError where there is no record.
+    """
+    measured, layers = records.read(exported)["measurements"], roofline.layers(load_exported(exported / "model.pt"))
+    return {"flop": measured["forward_flop"], "flop_without_padding": sum(layer.flop for layer in layers),
+            **{name: measured[name] for name in ("parameters", "accuracy", "weights_sha256")}}
+
+
 def setup_of(row: Mapping, exported: Path) -> Setup:
     """The engine's setup in a row of a record; `exported` has the measurement's own exported files."""
     folder = folder_of(row.get("network", ""), exported)
     return Setup(folder, cache_folder(folder), row["precision"], row["device"], row["threads"], options=row["options"])
-
-
-def keep_file(row: Mapping, exported: Path, folder: Path) -> dict:
-    """Copy the file that a row's engine loads to `folder`, as `winner` with its suffix; return its name, bytes and SHA-256."""
-    loaded = ENGINES[row["engine"]].model_file(setup_of(row, exported))
-    kept = folder / f"winner{loaded.suffix}"
-    with records.replacing(kept) as path:
-        shutil.copyfile(loaded, path)
-    for older in set(folder.glob("winner.*")) - {kept}:
-        older.unlink()
-    return {"file": kept.name, "bytes": loaded.stat().st_size, "sha256": records.sha256(loaded)}

@@ -1,13 +1,13 @@
 """How a precision changes the predictions: the logits, and for some images the predicted class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from cifar_bench.engines import ENGINES, predict
-from cifar_bench.engines.base import native_support
+from cifar_bench.timing.machine import measurement_lock
 from cifar_bench.timing.networks import setup_of
 from cifar_bench.timing.roofline import gpu_ns
 from cifar_lib.data import Split, normalise
@@ -15,27 +15,23 @@ from cifar_lib.data import Split, normalise
 BASE = "float32"  # the precision that others are compared with, in the same engine
 
 
-def compare_predictions(rows: Sequence[dict], exported: Path, test: Split, environment: Mapping) -> None:
-    """Add to each row of a latency measurement how its precision changes the predictions on `test`.
-
-    Every row gets its `support` by the hardware of the record's `environment`; rows that ran get the result of `predictions`
-    and, on a GPU, `gpu_ns`.
-    """
-    logits = {}
-    for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="precision"):
+@measurement_lock()  # scoring keeps all cores busy
+def compare_predictions(rows: Sequence[dict], exported: Path, test: Split) -> None:
+    """Add to each row that ran how its precision changes the predictions on `test`, and on a GPU `gpu_ns`."""
+    logits, ran = {}, [row for row in rows if "runs" in row]
+    for row in tqdm(ran, desc="accuracy", unit="precision"):
         setup = setup_of(row, exported)
         logits[row["engine"], row["precision"]] = predict(row["engine"], setup, test.images)
         if row["device"] == "cuda":
             ENGINES[row["engine"]].compile(setup)
             engine = ENGINES[row["engine"]](setup)
             row["gpu_ns"] = gpu_ns(engine.classify, normalise(test.images[:1]))
-    for row in rows:
-        row["support"] = native_support(row["precision"], environment)
-        if "runs" in row:
-            reference_logits = logits.get((row["engine"], BASE))
-            row.update(predictions(logits[row["engine"], row["precision"]], reference_logits, test.labels.numpy()))
+    for row in ran:
+        reference_logits = logits.get((row["engine"], BASE))
+        row.update(predictions(logits[row["engine"], row["precision"]], reference_logits, test.labels.numpy()))
 
 
+@measurement_lock()
 def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
     """Add `test_accuracy` (%), the accuracy on `test` of the file that was timed, to each row that ran."""
     for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):

@@ -17,6 +17,7 @@ import numpy as np
 
 from cifar_bench import error_summary
 from cifar_bench.engines.base import Setup
+from cifar_bench.records import environment
 from cifar_lib import InputError, cifar10
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal to be sent when the parent ends
@@ -72,12 +73,21 @@ def main() -> None:
     _end_with(int(parent))
     job: Job = getattr(importlib.import_module(module), name)(**json.loads(description))
     try:
-        np.savez(output, **job.measure(job.setup(Path(exported), Path(cache))))
+        setup = job.setup(Path(exported), Path(cache))
+        before = _gpu_readings(job.device, gpu_load="utilization.gpu")  # of other processes: this one has not used it yet
+        measured = job.measure(setup)
+        np.savez(output, **measured, **before, **_gpu_readings(job.device, gpu_mhz="clocks.sm"))
     except InputError as error:
         sys.exit(str(error))
     except Exception as error:  # of any type that an engine's library raises; the last line is the reason
         traceback.print_exc()
         sys.exit(f"{type(error).__name__}: {error_summary(str(error))}")
+
+
+def _gpu_readings(device: str, **queries: str) -> dict[str, int]:
+    """What nvidia-smi says now, by name; without what it does not know, and empty on the CPU."""
+    readings = {name: environment.nvidia_smi(query) for name, query in queries.items() if device == "cuda"}
+    return {name: int(reading) for name, reading in readings.items() if reading.isdigit()}
 
 
 def _end_with(parent: int) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from cifar_bench.engines.base import PRECISIONS, import_library
 from cifar_bench.records.environment import cores
+from cifar_bench.timing.machine import measurement_lock
 from cifar_lib.model import ResNet9
 
 SECONDS, REPEATS = 0.05, 5  # of measuring each point, and in how many repeats
@@ -68,6 +69,7 @@ def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
     return found
 
 
+@measurement_lock()
 def measure_all(
     network: ResNet9, precisions: Sequence[str], device: str, batch_sizes: Sequence[int], threads: int = 0
 ) -> list[dict]:

@@ -11,11 +11,15 @@ from tqdm import tqdm
 
 from cifar_bench.engines import ENGINES
 from cifar_bench.engines.base import cache_folder
-from cifar_bench.timing.machine import is_contended, measurement_lock, wait_until_idle
+from cifar_bench.records.environment import cores
+from cifar_bench.records.state import differ
+from cifar_bench.timing.machine import is_contended, measurement_lock, probe, wait_until_idle
 from cifar_bench.timing.process import Job, run_in_fresh_process
 from cifar_lib import InputError
 
 MIN_ROUNDS = 3  # whatever the time limit: an interval over two runs says nothing
+RUN_FACTS = ("round", "contended", "state_changed", "probes")  # what a record says of each run besides what its job measured
+MAX_GPU_LOAD = 5  # %, of other processes
 
 
 @dataclass
@@ -23,17 +27,17 @@ class Outcome:
     """The outcome of a job: its results, one per run, or the reason why there are none."""
 
     job: Job
-    results: list[dict[str, np.ndarray]] = field(default_factory=list)  # each with its `round` and whether it was `contended`
+    results: list[dict[str, np.ndarray]] = field(default_factory=list)  # each with what `_measure_once` adds
     reason: str = ""
     failures: list[str] = field(default_factory=list)  # the reasons of runs that failed
     version: str = ""  # of the engine's library
     file_bytes: int = 0  # of the file that the engine loads
     trials: list[dict] | None = None  # the result of autotuning
 
-    def contended_rounds(self) -> list[int]:
-        """The rounds that have no uncontended run."""
-        uncontended = {result["round"] for result in self.results if not result["contended"]}
-        return sorted({result["round"] for result in self.results} - uncontended)
+    def rounds_to_repeat(self) -> list[int]:
+        """The rounds without a run that was uncontended and in one state of the machine."""
+        clean = {result["round"] for result in self.results if not (result["contended"] or result["state_changed"])}
+        return sorted({result["round"] for result in self.results} - clean)
 
     def row(self, **measured: object) -> dict:
         """The job's row in a record: with `measured`, or with the reason why the job did not run."""
@@ -51,8 +55,9 @@ def run_rounds(
 
     With a limit of `minutes`, no round after the third begins later than that. `compile` is called once for each job before
     the rounds; an InputError of it, or of the first run, is the outcome's reason. A later run that fails is among the failures,
-    and is the reason where so few rounds are left that those of two jobs might have fewer than MIN_ROUNDS in common. Contended
-    runs are repeated after the rounds, up to `repeats` times, and stay among the results.
+    and is the reason where so few rounds are left that those of two jobs might have fewer than MIN_ROUNDS in common. Runs that
+    were contended, or in which the machine's state changed, are repeated after the rounds, up to `repeats` times, and stay
+    among the results.
     """
     outcomes, shuffle = [Outcome(job) for job in jobs], random.Random(0)
     with measurement_lock(), tqdm(total=len(jobs) * rounds, unit="process", desc="timing") as progress:
@@ -80,10 +85,10 @@ def run_rounds(
                 break
             measure([(outcome, number) for outcome in outcomes])
         for _ in range(repeats):
-            again = [(outcome, number) for outcome in outcomes if not outcome.reason for number in outcome.contended_rounds()]
+            again = [(outcome, number) for outcome in outcomes if not outcome.reason for number in outcome.rounds_to_repeat()]
             if not again:
                 break
-            progress.set_postfix_str(f"{len(again)} runs were contended: waiting until the machine is idle")
+            progress.set_postfix_str(f"{len(again)} runs were disturbed: waiting until the machine is idle")
             wait_until_idle()
             progress.total += len(again)
             measure(again)
@@ -104,13 +109,19 @@ def compile_engine(outcome: Outcome, exported: Path, cache: Path) -> None:
 
 
 def _measure_once(outcome: Outcome, number: int, exported: Path, cache: Path) -> None:
+    """Run the job once, and note RUN_FACTS with its result; `probes` are readings before and after."""
+    job = outcome.job
+    threads = min(job.threads or cores(), cores()) if job.device == "cpu" else 1
+    before = probe(threads)
     try:
-        result = run_in_fresh_process(outcome.job, outcome.job.setup(exported, cache))
+        result = run_in_fresh_process(job, job.setup(exported, cache))
     except InputError as error:
         outcome.failures.append(str(error))
         if not outcome.results:
             outcome.reason = str(error)
     else:
+        after = probe(threads)
         seconds = result["seconds"] if "seconds" in result else result["ns"].sum() / 1e9
-        contended = is_contended(result["background_load"], seconds)
-        outcome.results.append({**result, "round": number, "contended": contended})
+        contended = is_contended(result["background_cores"], seconds) or result.get("gpu_load", 0) > MAX_GPU_LOAD
+        outcome.results.append({**result, "round": number, "contended": contended, "state_changed": differ(before, after),
+                                "probes": {name: [before[name], after[name]] for name in before}})

@@ -32,7 +32,7 @@ class TuningJob(Job):
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
         """Time an engine with each combination, interleaved, in this process.
 
-        Returns `ns`, the smallest median of each combination, and for the whole measurement `seconds` and `background_load`.
+        Returns `ns`, the smallest median of each combination, and for the whole measurement `seconds` and `background_cores`.
         """
         test = data.load("test").first(IMAGES)
         images = timer.separate_images(test)
@@ -52,7 +52,7 @@ class TuningJob(Job):
                     ns, _ = timer.time_images(engine.classify, images)
                 medians[number].append(np.median(ns))
         return {"ns": np.array([min(values) for values in medians]), "seconds": time.monotonic() - started,
-                "background_load": background.share()}
+                "background_cores": background.cores()}
 
 
 def thread_counts() -> list[int]:
@@ -78,7 +78,7 @@ def autotune(job: Job, exported: Path, cache: Path, repeats: int = 0) -> list[di
     tuning = TuningJob(job.engine, job.precision, job.device, job.threads, trials)
     for left in reversed(range(repeats + 1)):
         result = run_in_fresh_process(tuning, tuning.setup(exported, cache))
-        if not left or not is_contended(result["background_load"], result["seconds"]):
+        if not left or not is_contended(result["background_cores"], result["seconds"]):
             break
         wait_until_idle()
     return [{"options": options, "threads": threads, "ns": ns}

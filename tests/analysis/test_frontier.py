@@ -1,16 +1,13 @@
 """The Pareto frontier, its fastest accurate row and the time breakdown follow from the numbers on record."""
 
-import json
-from pathlib import Path
-
 import pytest
 from records_made import Made, row_named
 
 from cifar_bench import records
-from cifar_bench.analysis import evidence, frontier
-from cifar_lib import InputError
+from cifar_bench.analysis import frontier
 
-ORIGINAL, NARROW = {"flop": 300e6, "parameters": 2_570_280}, {"flop": 100e6, "parameters": 800_000}
+ORIGINAL, NARROW = ({"flop": 300e6, "flop_without_padding": 260e6, "parameters": 2_570_280},
+                    {"flop": 100e6, "flop_without_padding": 90e6, "parameters": 800_000})
 
 
 def row(us: float, accuracy: float, network: str = "", engine: str = "openvino", precision: str = "int8") -> dict:
@@ -41,8 +38,8 @@ def test_rows_that_ran_are_sorted_by_latency_and_have_their_ratio_within_rounds(
         "original, torchscript, float32"]
     assert rows[0]["ratio"] == pytest.approx(0.075)
     assert rows[0]["ratio_interval"] == pytest.approx((0.075, 0.075))  # a slow round is slow for both
-    assert rows[0]["us"] == pytest.approx(150 * (1 + 1.1 + 1.21) / 3)
-    assert (rows[0]["flop"], rows[2]["flop"]) == (100e6, 300e6)
+    assert rows[0]["us"] == pytest.approx(150 * 1.1)
+    assert (rows[0]["parameters"], rows[2]["parameters"]) == (800_000, 2_570_280)
 
 
 def test_without_the_baseline_there_are_no_ratios(record: dict) -> None:
@@ -53,7 +50,7 @@ def test_without_the_baseline_there_are_no_ratios(record: dict) -> None:
 
 def test_the_pareto_frontier_is_what_no_faster_row_beats_in_accuracy(record: dict) -> None:
     kept = frontier.pareto_frontier(frontier.ran(record))
-    assert [(round(row["us"]), row["test_accuracy"]) for row in kept] == [(166, 94.1), (331, 94.5), (1103, 94.6)]
+    assert [(round(row["us"]), row["test_accuracy"]) for row in kept] == [(165, 94.1), (330, 94.5), (1100, 94.6)]
 
 
 @pytest.mark.parametrize(("accuracy", "name"), [
@@ -63,39 +60,30 @@ def test_the_fastest_is_the_fastest_of_the_accurate_ones(record: dict, accuracy:
     assert (fastest and frontier.name(fastest)) == name
 
 
-def test_the_time_breakdown_is_arithmetic_memory_and_overhead(record: dict) -> None:
+@pytest.mark.parametrize(("changed", "us"), [
+    ({}, 30), ({"peak_flop_per_s": 3e13}, 10),  # of arithmetic and of reading the weights the longer
+    ({"peak_flop_per_s": 1e9}, None),  # longer than the latency
+])
+def test_the_time_breakdown_is_the_roofline_and_overhead(record: dict, changed: dict, us: float | None) -> None:
+    record["measurements"]["rooflines"][0] |= changed
     fastest, *_, slowest = frontier.ran(record)
-    assert frontier.time_breakdown(fastest, record) == pytest.approx(
-        {"arithmetic": 100e6 / 3e12 * 1e6, "memory": 10, "overhead": fastest["us"] - 100e6 / 3e12 * 1e6 - 10})
+    us = us or fastest["us"]
+    assert frontier.time_breakdown(fastest, record) == pytest.approx({"roofline": us, "overhead": fastest["us"] - us})
     assert frontier.time_breakdown(slowest, record) is None  # float32's peak was not measured
 
 
-def test_a_network_is_described_by_its_export_and_its_replicates(
-    made: Made, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evidence, "ROOT", home)
-    training, exported = made.record("train/seed0"), made.record("export")
-    sha256 = exported["measurements"]["weights_sha256"]
-    whole = {"train_images": 50_000, "test_images": 10_000}
-
-    def write(step: str, record: dict, measurements: dict, **parameters: object) -> None:
-        path = records.step_folder("narrow", step) / "record.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(record | {"step": step, "measurements": record["measurements"] | measurements,
-                                             "parameters": record["parameters"] | parameters}))
-
-    write("export", exported, {"accuracy": 94.3})
-    write("train/seed0", training, {**whole, "accuracy": 94.3, "weights_sha256": sha256}, seed=0)
-    write("train/seed1", training, {**whole, "accuracy": 94.1, "weights_sha256": "another"}, seed=1)
-    write("train/seed2", training, {**whole, "accuracy": 90.0, "weights_sha256": "another"}, seed=2, widths=[1, 2, 3, 4])
-    write("train/seed3", training, {**whole, "accuracy": 91.0, "weights_sha256": "another"}, seed=3, teachers=["shipped/0"])
-    write("train/seed4", training, {"train_images": 10, "accuracy": 80.0, "weights_sha256": "another"}, seed=4)
-    described = frontier.describe(records.step_folder("narrow", "export"))
-    assert described["seed_accuracies"] == [94.3, 94.1] and described["accuracy"] == 94.3
-    assert described["records"] == [f"narrow/train/seed{seed}/record.json" for seed in (0, 1)]
-    assert described["parameters"] == exported["measurements"]["parameters"]
+@pytest.mark.parametrize("run", ["xeon", "epyc"])
+def test_the_reference_runs_compute_the_original_network_without_the_zero_padding(run: str) -> None:
+    by_hand = 2 * 320 * 10 + sum(  # along each side a 3×3 filter meets 3·side − 2 numbers that are not padding
+        2 * inputs * outputs * (3 * side - 2) ** 2 for side, inputs, outputs in [
+            (32, 3, 40), (32, 40, 80), (16, 80, 80), (16, 80, 80), (16, 80, 160), (8, 160, 320), (4, 320, 320), (4, 320, 320)])
+    record = records.read(records.step_folder(run, "faster"))
+    row = frontier.base(frontier.ran(record))
+    peak = row_named(record["measurements"]["rooflines"], precision="float32")["peak_flop_per_s"]
+    breakdown = frontier.time_breakdown(row, record)
+    assert breakdown == pytest.approx({"roofline": 1e6 * by_hand / peak, "overhead": row["us"] - 1e6 * by_hand / peak})
 
 
-def test_a_network_without_a_record_of_its_export_is_refused(home: Path) -> None:
-    with pytest.raises(InputError, match="there is no record at"):
-        frontier.describe(home / "results" / "nowhere" / "export")
+def test_where_the_flop_of_a_narrow_network_are_unknown_there_is_no_time_breakdown(record: dict) -> None:
+    del record["measurements"]["networks"]["narrow"]["flop_without_padding"]
+    assert frontier.time_breakdown(frontier.ran(record)[0], record) is None

@@ -1,7 +1,22 @@
 """The verdicts on latency follow from the timings on record, where these are of the export and not contended."""
 
 import pytest
-from claim_records import CPU, H100, P100, Write, contended, export, faster, half_precision, judged, latency, steps_of
+from claim_records import (
+    CPU,
+    H100,
+    P100,
+    SEEDS,
+    Write,
+    contended,
+    export,
+    faster,
+    half_precision,
+    judged,
+    latency,
+    steps_of,
+    training,
+    write_seeds,
+)
 
 from cifar_bench import records
 from cifar_bench.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
@@ -81,7 +96,7 @@ def test_run_spread_is_that_of_ten_runs_with_its_interval(write: Write, measured
         (half_precision(0.95, 1.01), INCONCLUSIVE),
         (half_precision(0.78, 0.82, kind="bfloat16"), NOT_REPRODUCED),
         (half_precision(0.78, 0.82, runs=2), NOT_RUN),
-        (half_precision(3.1, 3.7, support="emulated"), NOT_RUN),  # says nothing of hardware that computes in float16
+        (half_precision(3.1, 3.7, peak=1.05), NOT_RUN),  # says nothing of hardware that computes faster in float16
         ({"precisions": half_precision(1.2, 1.4)["precisions"][3:]}, NOT_RUN),  # float16 alone
     ],
 )
@@ -91,45 +106,62 @@ def test_half_precision_brings_no_gain_where_the_interval_stays_near_one(write: 
     assert judged("half-precision")["verdict"] == verdict
 
 
-def test_the_fastest_native_16_bit_format_is_judged(write: Write) -> None:
-    emulated, native = half_precision(0.5, 0.6, support="emulated"), half_precision(0.78, 0.82, kind="bfloat16")
+def test_the_fastest_16_bit_format_with_higher_peak_flop_per_second_is_judged(write: Write) -> None:
+    slow, fast = half_precision(0.5, 0.6, peak=0.92), half_precision(0.78, 0.82, peak=8, kind="bfloat16")
     write("export", export())
-    write("half_precision", native | {"precisions": emulated["precisions"] + native["precisions"][-1:]})
+    write("half_precision", fast | {name: slow[name] + fast[name][-1:] for name in ("precisions", "rooflines")})
     row = judged("half-precision")
     assert row["verdict"] == NOT_REPRODUCED and row["ours"] == "bfloat16: 0.80 (0.78 to 0.82) × float32's latency"
+    assert "float32's (8×)" in row["reason"] and "float16 (peak 0.92×) takes 0.55 times" in row["reason"]
 
 
 @pytest.mark.parametrize(
-    ("measured", "verdict"),
+    ("measured", "seeds", "verdict"),
     [
-        (faster(180), REPRODUCED),
-        (faster(200), INCONCLUSIVE),
-        (faster(220), NOT_REPRODUCED),
-        (faster(180, accuracy=93.99), NOT_REPRODUCED),  # no other file is accurate enough
-        (faster(180, seeds=(94.4, 93.5, 93.7, 93.6, 93.6)), INCONCLUSIVE),  # the interval of the mean contains 94
-        (faster(180, seeds=(94.4, 94.0, 94.1)), INCONCLUSIVE),  # likewise, though the mean is above 94
-        (faster(180, seeds=(93.4, 93.5, 93.6)), NOT_REPRODUCED),
-        (faster(180, seeds=(94.4, 94.3)), NOT_RUN),  # too few seeds to tell
-        (faster(220, seeds=(94.4, 94.3)), NOT_REPRODUCED),  # more seeds would not make it fast enough
-        (faster(180, test_images=9999), NOT_RUN),
+        (faster(180), SEEDS, REPRODUCED),
+        (faster(200), SEEDS, INCONCLUSIVE),
+        (faster(220), SEEDS, NOT_REPRODUCED),
+        (faster(180, accuracy=93.99), SEEDS, NOT_REPRODUCED),  # no other file is accurate enough
+        (faster(180), (94.4, 93.5, 93.7, 93.6, 93.6), INCONCLUSIVE),  # the interval of the mean contains 94
+        (faster(180), (94.4, 94.0, 94.1), INCONCLUSIVE),  # likewise, though the mean is above 94
+        (faster(180), (93.4, 93.5, 93.6), NOT_REPRODUCED),
+        (faster(180), (94.4, 94.3), NOT_RUN),  # too few seeds to tell
+        (faster(220), (94.4, 94.3), NOT_REPRODUCED),  # more seeds would not make it fast enough
+        (faster(180, test_images=9999), SEEDS, NOT_RUN),
     ],
 )
-def test_the_speedup_is_that_of_the_fastest_accurate_file(write: Write, measured: dict, verdict: str) -> None:
+def test_the_speedup_is_that_of_the_fastest_accurate_file(
+    write: Write, measured: dict, seeds: tuple[float, ...], verdict: str
+) -> None:
     write("export", export())
     write("faster", measured)
+    write_seeds(write, *seeds)
     row = judged("ten-times-faster")
     assert row["verdict"] == verdict
     if verdict == REPRODUCED:
         assert row["ours"] == "11.1× (11.0 to 11.2) faster than TorchScript, 94.20% accuracy"
 
 
+def test_the_seeds_of_a_network_are_those_on_record_when_the_speedup_is_judged(write: Write) -> None:
+    write("export", export())
+    write("faster", faster(180))
+    for count, verdict in ((1, NOT_RUN), (3, REPRODUCED)):  # the other seeds are trained after the timing
+        write_seeds(write, *SEEDS[:count])
+        row = judged("ten-times-faster")
+        assert row["verdict"] == verdict
+        assert [used["record"] for used in row["evidence"]] == [
+            "lab/faster/record.json", *(f"narrow/train/seed{seed}/record.json" for seed in range(count))]
+
+
 def test_a_faster_file_with_too_few_seeds_leaves_the_speedup_open(write: Write) -> None:
-    slower, pending = faster(280), faster(100, seeds=(94.3,))
+    slower, pending = faster(280), faster(100)
     pending["rows"][1]["network"] = "pending"
     slower["rows"].append(pending["rows"][1])
-    slower["networks"]["pending"] = pending["networks"]["narrow"]
+    slower["networks"]["pending"] = pending["networks"]["narrow"] | {"weights_sha256": "pending"}
     write("export", export())
     write("faster", slower)
+    write_seeds(write, *SEEDS)
+    write("train/seed0", training(94.3) | {"weights_sha256": "pending"}, run="pending", widths=[2, 3, 4, 5])
     row = judged("ten-times-faster")
     assert row["verdict"] == NOT_RUN and row["reason"].startswith("pending, openvino, int8: 1 of 3 seeds")
 
@@ -139,6 +171,7 @@ def test_a_file_whose_timed_predictions_are_of_something_else_is_not_the_fastest
     measured = faster(180)
     measured["rows"][1]["accuracy"] = 10.0
     write("faster", measured)
+    write_seeds(write, *SEEDS)
     assert judged("ten-times-faster")["verdict"] == NOT_REPRODUCED
 
 
@@ -184,6 +217,7 @@ def test_a_timing_of_something_else_is_not_judged(
 def test_contended_runs_decide_nothing(write: Write, claim: str, step: str, measured: dict) -> None:
     write("export", export())
     write(step, measured, gpu=P100)
+    write_seeds(write, *SEEDS)
     row = judged(claim)
     assert row["verdict"] == INCONCLUSIVE and "contended" in row["reason"]
 

@@ -50,7 +50,7 @@ def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     assert cache_folder(root) != cache_folder(exported)
 
 
-@pytest.mark.parametrize("changed", ["code", "hardware", "data", "torch", "onnxruntime", "torchao"])
+@pytest.mark.parametrize("changed", ["code", "hardware", "features", "data", "torch", "onnxruntime", "torchao"])
 def test_other_code_hardware_data_or_libraries_have_another_folder(
     changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +63,8 @@ def test_other_code_hardware_data_or_libraries_have_another_folder(
             source.write("# changed")
     elif changed == "hardware":
         monkeypatch.setattr(base, "hardware", lambda device: "another processor")
+    elif changed == "features":  # of the same name and widest vectors: VNNI, say
+        monkeypatch.setattr(base, "cpu_features", lambda: ["another"])
     elif changed == "data":
         real = base.cifar10.location() != base.cifar10.SYNTHETIC
         monkeypatch.setattr(base.cifar10, "location", lambda: base.cifar10.SYNTHETIC if real else "a folder")

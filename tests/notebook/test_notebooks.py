@@ -11,12 +11,14 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import torch
 from clones import COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
 from conftest import Refused
 from IPython.core.interactiveshell import InteractiveShell
 from papermill.translators import PythonTranslator
 from records_made import run_notebook
 
+from cifar_bench import records
 from cifar_bench.analysis import rules
 from cifar_bench.records import code
 from cifar_lib import ROOT, InputError, cifar10
@@ -118,6 +120,14 @@ def test_papermill_stops_at_a_wrong_parameter_with_one_sentence(tmp_path: Path) 
     assert sorted((ROOT / "results").rglob("record.json")) == before
 
 
+def test_the_record_of_5_faster_holds_nothing_that_analysis_concludes() -> None:
+    """A conclusion would be outdated when another seed is trained, or the code of `analysis` changes."""
+    cells = [cell.source for cell in code_cells(nbformat.read(ROOT / "notebooks" / "5_faster.ipynb", as_version=4))]
+    recording, = (number for number, cell in enumerate(cells) if "step.write(" in cell)
+    imported = code.imported("\n".join(cells[:recording + 1]))
+    assert [name for name in imported if name.startswith("cifar_bench.analysis")] == []
+
+
 @pytest.mark.ci(seconds=123)
 def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,15 +165,21 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
         ".locks", *sorted([RUN, *COMMITTED_RUNS, "narrow"])]
 
 
-def test_training_stops_at_a_loss_that_is_not_finite_and_keeps_the_last_checkpoint(
+def test_training_stops_at_a_loss_that_is_not_finite_and_resumes_from_the_last_checkpoint_with_other_threads(
     home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
+    parameters = {"run": "lab", "width": 2, "epochs": 3, "batch_size": 100, "train_images": 200, "test_images": 100,
+                  "mixed_precision": "off", "device": "cpu"}
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     InteractiveShell.instance()  # or `display` returns nothing that can be updated
     monkeypatch.setenv("CIFAR10_DIR", cifar10.SYNTHETIC)
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", 100)
     monkeypatch.setattr(recipes, "schedule", lambda recipe, step, steps: 1.0 if step < 2 else math.nan)
     with refused("the loss of epoch 2 is nan"):
-        run_notebook("1_train", {"run": "lab", "width": 2, "epochs": 3, "batch_size": 100, "train_images": 200,
-                                 "test_images": 100, "mixed_precision": "off", "device": "cpu"})
+        run_notebook("1_train", parameters | {"threads": 2})
     kept, = (home / "results" / "lab" / "train" / "seed0").glob("checkpoint-*")
     assert "-0001-" in kept.name
+    monkeypatch.setattr(recipes, "schedule", lambda recipe, step, steps: 1.0)
+    run_notebook("1_train", parameters | {"threads": 1})
+    assert records.read(kept.parent)["measurements"]["resumed_after"] == [1] and threads == [2, 1]

@@ -35,7 +35,7 @@ FILES = {
     "cifar_lib/unused.py": "VALUE = 1\n",
     "cifar_bench/engines/infer/__init__.py": "from cifar_lib import ROOT\n",
     "cifar_bench/engines/infer/infer.cpp": "int main() {}\n",
-    "cifar_bench/engines/infer/npy.hpp": "#pragma once\n",
+    "cifar_bench/engines/infer/onednn.hpp": "#pragma once\n",
     "cifar_bench/engines/infer/CMakeLists.txt": "project(infer)\n",
     "cifar_bench/analysis/statistics.py": "LEVEL = 0.95\n",
     "cifar_bench/report/style.py": "from cifar_bench.analysis.statistics import LEVEL\n",
@@ -107,7 +107,7 @@ CODE_CHANGE = {
     "a statement in an imported module's module": replace("cifar_lib/data.py", "32", "28"),
     "the package itself": replace("cifar_lib/__init__.py", "1", "2"),
     "the C++ program": replace("cifar_bench/engines/infer/infer.cpp", "{}", "{ return 0; }"),
-    "a header of the C++ program": replace("cifar_bench/engines/infer/npy.hpp", "once", "twice"),
+    "a header of the C++ program": replace("cifar_bench/engines/infer/onednn.hpp", "once", "twice"),
     "how the C++ program is built": replace("cifar_bench/engines/infer/CMakeLists.txt", "infer", "timer"),
 }
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
+import torch
 
 from cifar_bench import drop_tuning, records
 from cifar_bench.records import code, environment
@@ -56,21 +56,16 @@ def test_features_are_those_that_the_system_lists() -> None:
     assert environment.cpu_features() == [name for name in environment.FEATURES if name in lists[1].split()]
 
 
-def test_clocks_are_in_whole_megahertz_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = [SimpleNamespace(current=mhz) for mhz in (2599.998, 800.2)]
-    monkeypatch.setattr(psutil, "cpu_freq", lambda percpu: clocks if percpu else clocks[:1])
-    assert environment.clock_mhz() == [2600, 800]
-
-
-def fails(error: type[Exception]) -> None:
-    raise error
-
-
-@pytest.mark.parametrize("asked", [lambda percpu: None, lambda percpu: fails(FileNotFoundError),
-                                   lambda percpu: fails(NotImplementedError)], ids=["nothing", "no file", "not implemented"])
-def test_a_system_that_reports_no_clocks_has_none(monkeypatch: pytest.MonkeyPatch, asked: Callable[[bool], object]) -> None:
-    monkeypatch.setattr(psutil, "cpu_freq", asked)
-    assert environment.clock_mhz() == []
+def test_nvidia_smi_is_asked_about_the_gpu_that_pytorch_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever CUDA_VISIBLE_DEVICES says, nvidia-smi numbers all GPUs."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\n[ "$4" = GPU-5f1b ] && [ "$1" = --query-gpu=clocks.sm ] && echo 1755\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="5f1b"))
+    assert environment.nvidia_smi("clocks.sm") == "1755"
+    program.unlink()
+    assert environment.nvidia_smi("clocks.sm") == ""
 
 
 @pytest.mark.parametrize("files", [[], ["cifar_lib/model.py"]], ids=["as committed", "with changes"])

@@ -268,19 +268,26 @@ def test_reference_record_is_read_with_all_its_series(reference: Path) -> None:
 # ---- runs
 
 
-def test_own_step_goes_before_the_shipped_one(folder: Path, home: Path) -> None:
-    Step("latency/eager", records.SHIPPED, PARAMETERS).write(MEASUREMENTS, DATA)
-    assert records.run_or_shipped("lab", "latency/eager") == folder
-    assert records.run_or_shipped("other", "latency/eager") == home / "results" / "shipped" / "latency" / "eager"
-
-
-def test_shipped_step_is_used_where_the_own_one_lacks_a_file(folder: Path, home: Path) -> None:
-    shipped = home / "results" / "shipped" / "latency" / "eager"
-    assert records.run_or_shipped("lab", "latency/eager", "model.pt") == shipped
-    (folder / "model.pt").touch()
-    assert records.run_or_shipped("lab", "latency/eager", "model.pt") == folder
-
-
-def test_shipped_step_is_used_while_the_own_one_is_unfinished(home: Path) -> None:
-    Step("latency/eager", "lab", PARAMETERS)
-    assert records.run_or_shipped("lab", "latency/eager") == home / "results" / "shipped" / "latency" / "eager"
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        (["export/record.json", "export/model.pt"], "lab"),
+        (["latency/record.json"], records.SHIPPED),
+        (["train/seed0/record.json", "train/seed0/weights.pt"], None),
+        (["train/seed0/checkpoint-0-0001-0.pt"], None),  # of a training run that was interrupted
+        (["export/model.pt"], None),  # of an export that failed
+        (["export/record.json"], None),  # brought without the model
+    ],
+)
+def test_the_shipped_network_is_measured_only_where_a_run_has_no_weights_of_its_own(
+    home: Path, refused: Refused, capsys: pytest.CaptureFixture[str], files: list[str], taken: str | None
+) -> None:
+    for path in [home / "results" / "lab" / name for name in files]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    if taken:
+        assert records.exported("lab") == home / "results" / taken / "export"
+    else:
+        with refused("results/lab has weights of its own but no export: run 2_export first"):
+            records.exported("lab")
+    assert ("the shipped network is measured" in capsys.readouterr().out) == (taken == records.SHIPPED)

@@ -1,9 +1,12 @@
 """What 5_faster shows follows from its record, whatever is missing in it."""
 
 import pytest
+from claim_records import RUN, Write, export, training, write_seeds
+from claim_records import faster as measured_faster
 from records_made import Made
 
 from cifar_bench.analysis import frontier
+from cifar_bench.analysis.evidence import gather
 from cifar_bench.report import faster
 
 
@@ -37,12 +40,23 @@ def test_every_row_that_ran_is_shown_and_every_other_has_its_reason(record: dict
     assert faster.reasons(record) == ["narrow, openvino, float16: it does not run here."]
 
 
-def test_a_networks_row_gives_the_mean_over_its_seeds(record: dict) -> None:
-    described = record["measurements"]["networks"]
-    described["narrow"] = described[frontier.ORIGINAL] | {"seed_accuracies": [94.0, 94.2, 94.4], "teachers": ["shipped/0"]}
-    table = faster.networks(described).set_index("network")
-    assert table.loc["narrow", "mean of the seeds (%)"] == pytest.approx(94.2) and table.loc["narrow", "seeds"] == 3
-    assert table.loc["narrow", "distilled from"] == "shipped/0" and "original" in table.index
+def test_a_networks_row_gives_the_mean_over_the_training_runs_that_differ_in_their_seed_only(write: Write) -> None:
+    write("export", export())
+    write("faster", measured_faster(180))
+    write("train/seed0", training(94.5))
+    write_seeds(write, 94.0, 94.2, 94.4, teachers=["shipped/0"])
+    for seed, images, widths, teachers in ((3, 10, [1, 2, 3, 4], ["shipped/0"]), (4, 50_000, [2, 3, 4, 5], ["shipped/0"]),
+                                           (5, 50_000, [1, 2, 3, 4], [])):
+        write(f"train/seed{seed}", training(90.0, train_images=images) | {"weights_sha256": "another"}, run="narrow",
+              widths=widths, teachers=teachers)
+    by_step = gather(RUN)
+    record = by_step["faster"][0].record
+    table = faster.networks(record, by_step).set_index("network")
+    assert list(table["seeds"]) == [1, 3] and list(table["mean of the seeds (%)"]) == pytest.approx([94.5, 94.2])
+    assert list(table["distilled from"]) == ["", "shipped/0"]
+    for network in record["measurements"]["networks"].values():
+        del network["weights_sha256"]  # as in older records, whose original network is that of the run's export
+    assert list(faster.networks(record, by_step)["seeds"]) == [1, 0]
 
 
 def test_the_time_breakdown_is_of_the_winner_and_the_base(record: dict) -> None:
@@ -50,5 +64,10 @@ def test_the_time_breakdown_is_of_the_winner_and_the_base(record: dict) -> None:
     rows = frontier.ran(record)
     assert list(numbers.iloc[:, 0]) == list(dict.fromkeys([frontier.name(rows[0]), frontier.name(frontier.base(rows))]))
     assert numbers.iloc[0, 1:].sum() == pytest.approx(rows[0]["us"])
+    for roofline in record["measurements"]["rooflines"]:
+        roofline["peak_flop_per_s"] = 1.0
+    drawn = faster.time_breakdown(record, 0)
+    assert drawn.title == f"No overhead: {frontier.name(rows[0])} is as fast as the roofline or faster"
+    assert "The peak was measured too low" in drawn.caption and (drawn.numbers.iloc[:, 1:] >= 0).all(axis=None)
     record["measurements"]["rooflines"] = []
     assert faster.time_breakdown(record, 0) is None

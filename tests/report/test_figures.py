@@ -1,5 +1,6 @@
 """The findings that figures and sentences state follow from the numbers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,14 @@ def test_the_spread_of_the_seeds_stands_beside_the_sampling_error_of_one(trained
     assert "spread of 0.30 points" in drawn.title and "±0.46" in drawn.title
     assert list(drawn.numbers["seed"]) == ["seed 0", "seed 1"] and drawn.numbers["accuracy (%)"][0].startswith("94.20 (")
     assert "94.20%" in training.seeds([trained(94.2)]).title
+
+
+def test_the_number_of_threads_does_not_tell_seeds_apart(trained: Trained, tmp_path: Path) -> None:
+    for record in (first := trained(seed=0), trained(seed=1, threads=4), trained(seed=2, batch_size=9)):
+        folder = tmp_path / "seed{seed}".format(**record["parameters"])
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps(record | {"step": f"train/{folder.name}"}))
+    assert [record["parameters"]["seed"] for record in training.siblings(tmp_path, first)] == [0, 1]
 
 
 @pytest.mark.parametrize(

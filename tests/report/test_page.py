@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from claim_records import Write
+from clones import REFERENCE
 from IPython.display import HTML
 from records_made import Made
 
+from cifar_bench.analysis import verdicts
 from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN
-from cifar_bench.report import page
+from cifar_bench.records import PROFILE_VARIABLE
+from cifar_bench.report import page, style
 from cifar_bench.report.style import Picture
 from cifar_lib import ROOT
 
@@ -75,7 +80,6 @@ def test_every_piece_of_the_page_shows_a_hostile_value_as_text(record: Record) -
     poisoned = record(hardware=HOSTILE, commit=HOSTILE, system=HOSTILE) | {
         "parameters": {"run": HOSTILE, HOSTILE: HOSTILE}, "series": {HOSTILE: HOSTILE}, "profile": HOSTILE,
         "data": {"dataset": HOSTILE, "sha256": {HOSTILE: HOSTILE}}}
-    poisoned["measurements"]["winner"] = {"file": HOSTILE, "bytes": 2_600_000, "sha256": HOSTILE}
     claims = [claim(**dict.fromkeys(("id", "claim", "source", "original", "short"), HOSTILE), hardware=hardware)
               for hardware in ("any", "P100")]
     verdicts = [verdict(reason=HOSTILE, ours=HOSTILE, evidence=[evidence(hardware=HOSTILE, record=HOSTILE)])] * 2
@@ -180,7 +184,7 @@ def test_the_source_is_a_command_to_paste_and_links_to_files_that_are_there(made
     notebook, *files = parsed.all("href")
     assert f"papermill {notebook.removeprefix('../../')} out.ipynb -y '{{\"run\": \"lab\", \"runs\": 3}}'" in parsed.texts
     assert (ROOT / notebook.removeprefix("../../")).is_file()
-    assert len(files) == 1 + len(record["series"]) + ("winner" in record["measurements"])
+    assert len(files) == 1 + len(record["series"])
     assert [file for file in files if not (made.root / "results/lab" / file).is_file()] == []
 
 
@@ -193,6 +197,21 @@ def test_a_report_names_one_command_where_one_profile_made_all_records(
     made = {step: [record(step) | {"profile": profile}] for step, profile in zip(("latency", "export"), profiles)}
     assert [text for text in Parsed(page.reproduce("lab", made, ["a", "b"])).texts if text.startswith("make")] == (
         [command] if command else [])
+
+
+@pytest.mark.parametrize("profile", ["", "thorough"])
+def test_verdicts_and_figures_of_a_reference_run_are_written_by_make_report_only(
+    write: Write, home: Path, monkeypatch: pytest.MonkeyPatch, profile: str
+) -> None:
+    write("latency", {}, run=REFERENCE)
+    monkeypatch.setattr(verdicts, "judge", lambda by_step, claims: [])
+    monkeypatch.setattr(style, "ROOT", home)
+    if profile:
+        monkeypatch.setenv(PROFILE_VARIABLE, profile)
+    assert verdicts.write(REFERENCE) == []
+    Picture("one", "", SVG, "").save(REFERENCE)
+    written = [home / "results" / REFERENCE / "verdicts.json", home / "figures" / REFERENCE / "one.svg"]
+    assert [path.is_file() for path in written] == [bool(profile)] * 2
 
 
 def test_two_figures_on_a_page_share_no_ids() -> None:

@@ -38,15 +38,15 @@ def timed(made: Made) -> Timed:
 
 @pytest.fixture
 def halved(made: Made) -> Halved:
-    """`halved(ratio)` is the real record with TorchScript alone, whose bfloat16 takes so many times float32's latency."""
+    """`halved(ratio)` is the real record with TorchScript alone, whose float16 takes so many times float32's latency."""
 
     def record(ratio: float) -> dict:
         real = made.record("half_precision")
         template = row_named(real["measurements"]["precisions"], engine="torchscript", precision="float32")
         real["measurements"]["precisions"] = [
-            {**template, "precision": kind, "runs": [{**run, "mean_ns": 1e6 * factor * share}
+            {**template, "precision": kind, "runs": [{**run, "p50_ns": 1e6 * factor * share}
                                                      for run, share in zip(template["runs"], APART, strict=True)]}
-            for kind, factor in (("float32", 1), ("bfloat16", ratio))]
+            for kind, factor in (("float32", 1), ("float16", ratio))]
         return real
 
     return record
@@ -74,7 +74,7 @@ def test_the_overview_shows_our_numbers_beside_the_originals(timed: Timed, halve
     shown = dict(zip(drawn.numbers["of"], drawn.numbers["number"].str.replace("\N{NO-BREAK SPACE}", " ")))
     for row, number in {"original, five runs": "94.12 to 94.72", "seed 1, fast recipe": "94.30 (93.83 to 94.74)",
                         "original, P100": "828", "original, ten runs": "0.24", "torchscript, 3 runs": "0.40",
-                        "torchscript, bfloat16": "0.50 (0.50 to 0.50)"}.items():
+                        "torchscript, float16": "0.50 (0.50 to 0.50)"}.items():
         assert shown[row] == number
     assert shown["torchscript-cpp, NVIDIA H200"].startswith("389 (")  # the engine that decides the claim about newer GPUs
 
@@ -127,12 +127,12 @@ def test_the_cost_of_training_is_the_mean_over_the_seeds_of_a_recipe(trained: Tr
 
 
 def test_claims_are_compared_by_what_each_run_measured_itself() -> None:
-    def verdicts(when: str) -> list[dict]:
-        return [{"verdict": "reproduced", "ours": "5 µs", "evidence": [{"when": when}]},
+    def verdicts(*whens: str) -> list[dict]:
+        return [{"verdict": "reproduced", "ours": "5 µs", "evidence": [{"when": when} for when in whens]},
                 {"verdict": "not run", "ours": "–", "evidence": []}, {"verdict": "reproduced", "ours": "94%", "evidence": []}]
 
     claims = [{"step": "latency", "short": "fast"}, {"step": "faster", "short": "faster"}, {"step": "train", "short": "exact"}]
-    table = result.claims_by_run(claims, {"here": verdicts(THIS_RUN), "there": verdicts(RECORDED_EARLIER)})
+    table = result.claims_by_run(claims, {"here": verdicts(THIS_RUN, RECORDED_EARLIER), "there": verdicts(RECORDED_EARLIER)})
     assert list(table["claim"]) == ["fast", "faster"]
     assert list(table["here"]) == ["reproduced: 5 µs", "not run"] and list(table["there"]) == ["–", "not run"]
 
@@ -140,7 +140,7 @@ def test_claims_are_compared_by_what_each_run_measured_itself() -> None:
 def test_engines_are_compared_run_by_run(timed: Timed) -> None:
     table = result.engines_by_run({"old": timed({"eager": 3000, "torchscript": 2000}), "new": timed({"torchscript": 300})})
     assert list(zip(table["run"], table["engine"])) == [("old", "eager"), ("old", "torchscript"), ("new", "torchscript")]
-    assert table["mean (µs)"][2].startswith("300 (") and table["spread (%)"][0] == pytest.approx(0.4)
+    assert table["p50 (µs)"][2].startswith("300 (") and table["spread (%)"][0] == pytest.approx(0.4)
 
 
 def test_the_sentence_on_training_tells_full_length_runs_from_a_short_one(trained: Trained) -> None:

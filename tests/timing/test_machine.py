@@ -110,29 +110,33 @@ def test_a_lock_that_cannot_be_opened_is_named(lock: Path, refused: Refused) -> 
 
 
 @pytest.mark.parametrize(
-    ("after", "own", "share"),
+    ("after", "own", "cores"),
     [
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 0, 80 / 200),
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 40, 5), 0, 80 / 200),  # a guest's time is counted as the user's already
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 50, 30 / 200),
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 0, 0.8),
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 40, 5), 0, 0.8),  # a guest's time is counted as the user's already
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 50, 0.3),
         (Times(100, 0, 50, 900, 150, 0, 0, 0, 0, 0), 0, 0),
         (BEFORE, 0, float("nan")),
     ],
     ids=["busy", "busy with a guest", "partly busy itself", "idle or waiting for a disk", "nothing counted"],
 )
-def test_the_background_load_is_the_share_that_others_used(
-    after: Times, own: float, share: float, monkeypatch: pytest.MonkeyPatch
+def test_the_background_load_is_in_cores_of_those_that_this_process_may_use(
+    after: Times, own: float, cores: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings, own_seconds = iter([BEFORE, after]), iter([(7, 1), (7 + own, 1)])
-    monkeypatch.setattr(psutil, "cpu_times", lambda: next(readings))
+    """In 100 seconds; the third core is busy, too, but not one of them."""
+    seconds, own_seconds = iter([7, 107]), iter([(7, 1), (7 + own, 1)])
+    readings = iter([[BEFORE, BEFORE, BEFORE], [after, BEFORE, after]])
+    monkeypatch.setattr(machine, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(readings))
     monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: next(own_seconds)))
-    assert machine.BackgroundLoad().share() == pytest.approx(share, nan_ok=True)
+    assert machine.BackgroundLoad().cores() == pytest.approx(cores, nan_ok=True)
 
 
-@pytest.mark.parametrize(("share", "seconds", "contended"), [
-    (0.04, 1000, False), (0.06, 1000, True), (0.06, 1, False), (0.09, 1, True), (float("nan"), 1, False)])
-def test_a_run_is_contended_by_background_load_except_for_a_few_ticks(share: float, seconds: float, contended: bool) -> None:
-    assert machine.is_contended(share, seconds) is contended
+@pytest.mark.parametrize(("cores", "seconds", "contended"), [
+    (0.08, 1000, False), (0.12, 1000, True), (0.12, 1, False), (0.18, 1, True), (float("nan"), 1, False)])
+def test_a_run_is_contended_by_background_load_except_for_a_few_ticks(cores: float, seconds: float, contended: bool) -> None:
+    assert machine.is_contended(cores, seconds) is contended
 
 
 @pytest.mark.measures
@@ -140,7 +144,7 @@ def test_a_busy_core_is_background_load() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
     try:
         assert busy.stdout.readline() == b"\n"
-        assert machine.background_load(1) > 0.8 / (psutil.cpu_count() or 1)
+        assert machine.background_cores(1) > 0.8
     finally:
         busy.kill()
         busy.communicate()

@@ -1,22 +1,19 @@
-"""The file of the winning network, engine and precision is kept."""
-
-import hashlib
-from pathlib import Path
+"""A network is described by the record of its export."""
 
 import pytest
+from records_made import Made
 
 from cifar_bench.timing import networks
+from cifar_lib import InputError
 
-ROW = {"engine": "openvino-cpp", "precision": "int8", "device": "cpu", "threads": 1, "options": "", "network": ""}
+
+def test_a_network_is_described_by_the_record_of_its_export(made: Made) -> None:
+    exported = made.record("export")["measurements"]
+    described = networks.describe(made.folder("export"))
+    assert described.items() >= {"flop": exported["forward_flop"], "flop_without_padding": 744_880, **{  # by hand, width 2
+        name: exported[name] for name in ("parameters", "accuracy", "weights_sha256")}}.items()
 
 
-def test_the_winners_file_is_the_one_that_its_engine_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model-int8.onnx").write_bytes(b"onnx")
-    (tmp_path / "model-int8.layers").write_bytes(b"layers")
-    monkeypatch.setattr(networks, "cache_folder", lambda exported: tmp_path)
-    faster = tmp_path / "faster"
-    networks.keep_file(ROW | {"engine": "onednn-cpp"}, tmp_path / "export", faster)
-    kept = networks.keep_file(ROW, tmp_path / "export", faster)
-    assert kept == {"file": "winner.onnx", "bytes": 4, "sha256": hashlib.sha256(b"onnx").hexdigest()}
-    assert (faster / "winner.onnx").read_bytes() == b"onnx"
-    assert [path.name for path in faster.iterdir()] == ["winner.onnx"]  # the earlier winner's file is removed
+def test_a_network_without_a_record_of_its_export_is_refused(made: Made) -> None:
+    with pytest.raises(InputError, match="there is no record at"):
+        networks.describe(made.folder("nowhere"))

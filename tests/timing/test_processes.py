@@ -40,7 +40,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     class Noted(subprocess.Popen):
         def __init__(self, *arguments, **keywords) -> None:
             super().__init__(*arguments, **keywords)
-            pids.append(self.pid)
+            if "cifar_bench.timing" in arguments[0]:  # no probe of the machine
+                pids.append(self.pid)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
@@ -100,8 +101,8 @@ def test_a_row_has_the_job_and_the_state_of_its_processes(measured: Measured) ->
         assert row["max_logit_error"] < 1e-3  # also of the repeated image
         assert row["file_bytes"] > 1000 and "reason" not in row and len(row["runs"]) == RUNS
         for run in row["runs"]:
-            assert run["first_image_ns"] > 0 and run["load_ns"] > 0 and run["involuntary_switches"] >= 0
-            assert -0.2 < run["background_load"] <= 1  # the system counts in hundredths of a second, and a run is short
+            assert run["first_image_ns"] > 0 and run["load_ns"] > 0 and run["background_cores"] is not None
+            assert 0.1 < min(run["probes"]["clock_ghz"]) <= max(run["probes"]["clock_ghz"]) < 10
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the job that fails here runs where there is a GPU")

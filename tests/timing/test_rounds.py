@@ -12,7 +12,7 @@ from helpers import tiny_network
 from cifar_bench.engines import ENGINES, base, export
 from cifar_bench.engines.base import Setup
 from cifar_bench.records import AA_TEST
-from cifar_bench.timing import latency, machine, rounds
+from cifar_bench.timing import latency, machine, numerics, roofline, rounds
 from cifar_bench.timing.latency import LatencyJob
 from cifar_bench.timing.rounds import compile_engine, run_rounds
 from cifar_lib import InputError, data
@@ -30,6 +30,7 @@ class Runs:
     def __init__(self) -> None:
         self.jobs: list[LatencyJob] = []  # in the order in which they ran
         self.loads: list[float] = []  # the background load of one run after the other; then none
+        self.trips: list[float] = []  # the readings of one probe after the other; then 90 ns
         self.minutes, self.seconds = 0.0, 0.0  # of a run; of the clock
 
     def __call__(self, job: LatencyJob, setup: Setup) -> dict[str, np.ndarray]:
@@ -38,8 +39,11 @@ class Runs:
         if job.device == "cuda" and len(self.jobs) > 2:
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 10_000_000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
-                "logits": np.zeros((100, 10)), "load_ns": np.array(3), "involuntary_switches": np.array(0),
-                "background_load": self.loads.pop(0) if self.loads else 0.01}
+                "logits": np.zeros((100, 10)), "load_ns": np.array(3),
+                "background_cores": self.loads.pop(0) if self.loads else 0.01}
+
+    def probe(self, threads: int) -> dict[str, float]:
+        return {"clock_ghz": 4.2, "round_trip_ns": self.trips.pop(0) if self.trips else 90.0}
 
 
 @pytest.fixture
@@ -51,7 +55,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     runs = Runs()
     monkeypatch.setattr(rounds, "run_in_fresh_process", runs)
     monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda: runs.seconds))
-    monkeypatch.setattr(machine, "background_load", lambda seconds: 0.0)
+    monkeypatch.setattr(rounds, "probe", runs.probe)
+    monkeypatch.setattr(machine, "background_cores", lambda seconds: 0.0)
     monkeypatch.setattr(machine, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(base, "ROOT", tmp_path)
     return runs
@@ -83,19 +88,33 @@ def test_compiling_does_not_count_for_the_limit(runs: Runs, tmp_path: Path) -> N
     assert len(outcome.results) == 10
 
 
+def is_held(*_: object) -> bool:
+    try:
+        with machine.FileLock(machine.LOCK, thread_local=False).acquire(timeout=0):
+            return False
+    except machine.Timeout:
+        return True
+
+
 def test_the_machine_is_held_while_jobs_are_compiled_and_measured(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def is_held() -> bool:
-        try:
-            with machine.FileLock(machine.LOCK, thread_local=False).acquire(timeout=0):
-                return False
-        except machine.Timeout:
-            return True
-
     held = []
     monkeypatch.setattr(rounds, "run_in_fresh_process", lambda job, setup: held.append(is_held()) or runs(job, setup))
     run_rounds([EAGER], 2, tmp_path, lambda *_: held.append(is_held()))
+    assert held == [True, True, True] and not is_held()
+
+
+def test_the_machine_is_held_while_files_are_scored_and_rooflines_measured(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, _ = latency.measure([EAGER], 1, tmp_path)
+    held, test = [], data.load("test")
+    monkeypatch.setattr(numerics, "predict", lambda *_: held.append(is_held()) or np.zeros((len(test), 10)))
+    monkeypatch.setattr(roofline, "measure", is_held)
+    numerics.add_accuracy(rows, tmp_path, test)
+    numerics.compare_predictions(rows, tmp_path, test)
+    held += roofline.measure_all(tiny_network(), ["float32"], "cpu", [1])
     assert held == [True, True, True] and not is_held()
 
 
@@ -151,6 +170,23 @@ def test_a_contended_run_is_repeated_and_stays_in_the_record(runs: Runs, tmp_pat
     assert series[row["series"]].shape == (4, 100)
 
 
+def test_a_run_in_which_the_state_of_the_machine_changed_is_repeated_and_stays_in_the_record(
+    runs: Runs, tmp_path: Path
+) -> None:
+    runs.trips = [90, 110, 95, 385, 385, 390]
+    (row,), _ = latency.measure([EAGER], 3, tmp_path, repeats=3)
+    assert [(run["round"], run["state_changed"], run["probes"]["round_trip_ns"]) for run in row["runs"]] == [
+        (0, False, [90, 110]), (1, True, [95, 385]), (2, False, [385, 390]), (1, False, [90, 90])]
+
+
+def test_a_run_during_which_others_used_the_gpu_is_contended(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "run_in_fresh_process", lambda *job: {**runs(*job), "gpu_load": 30, "gpu_mhz": 1755})
+    (row,), _ = latency.measure([EAGER], 1, tmp_path)
+    assert row["runs"][0]["contended"] and row["runs"][0]["gpu_mhz"] == 1755
+
+
 def test_a_run_is_repeated_so_many_times_at_most(runs: Runs, tmp_path: Path) -> None:
     runs.loads = 20 * [0.5]
     (outcome,) = run_rounds([EAGER], 1, tmp_path, compile_engine, repeats=2)
@@ -159,7 +195,7 @@ def test_a_run_is_repeated_so_many_times_at_most(runs: Runs, tmp_path: Path) -> 
 
 def test_before_repeating_the_machine_must_be_idle(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = [0.9, 0.9, 0.0, 0.0]
-    monkeypatch.setattr(machine, "background_load", lambda seconds: loads.pop(0))
+    monkeypatch.setattr(machine, "background_cores", lambda seconds: loads.pop(0))
     runs.loads = [0.5]
     run_rounds([EAGER], 1, tmp_path, compile_engine, repeats=1)
     assert loads == [0.0]

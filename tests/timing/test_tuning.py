@@ -109,6 +109,6 @@ def test_contended_trials_are_repeated(
     monkeypatch.setattr(tuning, "thread_counts", lambda: [1])
     monkeypatch.setattr(tuning, "wait_until_idle", lambda: None)
     monkeypatch.setattr(tuning, "run_in_fresh_process", lambda job, setup: measured.append(job) or {
-        "ns": np.array([len(measured), 9.0]), "seconds": 1.0, "background_load": loads[len(measured) - 1]})
+        "ns": np.array([len(measured), 9.0]), "seconds": 1.0, "background_cores": loads[len(measured) - 1]})
     timed = autotune(LatencyJob("eager", "float32", "cpu", 0), tmp_path, tmp_path, repeats)
     assert len(measured) == times and timed[0]["ns"] == times  # of the last measurement

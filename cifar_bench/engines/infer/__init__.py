@@ -1,4 +1,4 @@
-"""The C++ program, `infer`: built from the installed PyTorch with CMake and Ninja, and run.
+"""The C++ programs, built from the installed PyTorch with CMake and Ninja: `infer` times images, `probe` the machine.
 
     python -m cifar_bench.engines.infer     # builds it and prints its path; it runs without Python, see its --help
 """
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from cifar_bench import error_summary, records
+from cifar_bench.records.environment import hardware
 from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
 
@@ -26,12 +27,13 @@ SOURCES = Path(__file__).parent
 # Where oneDNN may be installed, by the system's packages or conda's
 PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
 VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"
+PROGRAMS = ("infer", "probe")
 COMPILERS = ("c++", "g++", "clang++")
 OPTIONS = {"frozen", "optimize_for_inference", "channels-last"}  # those that the program knows
 
 
-def build() -> Path:
-    """The program, built unless it exists; about half a minute. Raises InputError where it cannot be built."""
+def build(name: str = "infer") -> Path:
+    """The program of this name, built unless it exists; about half a minute. Raises InputError where it cannot be built."""
     libraries = {"TORCH": Path(torch.__file__).parent}
     if openvino := importlib.util.find_spec("openvino"):
         libraries["OPENVINO"] = Path(openvino.origin).parent
@@ -41,18 +43,20 @@ def build() -> Path:
         versions.append(onednn_version())
     files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".hpp", ".txt"})
     sources = [path.read_text(encoding="utf-8") for path in files]
-    key = hashlib.sha256("".join(map(str, [*libraries.values(), *versions, *sources])).encode()).hexdigest()[:16]
-    program = ROOT / "build" / f"infer-{key}"
+    parts = [hardware("cpu"), *libraries.values(), *versions, *sources]
+    key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
+    program = ROOT / "build" / f"{name}-{key}"
     if program.is_file():
         return program
     if not os.environ.get("CXX") and not any(map(shutil.which, COMPILERS)):
         raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
     with tempfile.TemporaryDirectory() as folder:
-        _call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
+        call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
               f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{name}={path}" for name, path in libraries.items()))
-        _call(_tool("cmake"), "--build", folder)
-        with records.replacing(program) as scratch:
-            shutil.copy2(Path(folder) / "infer", scratch)
+        call(_tool("cmake"), "--build", folder)
+        for built in PROGRAMS:
+            with records.replacing(ROOT / "build" / f"{built}-{key}") as scratch:
+                shutil.copy2(Path(folder) / built, scratch)
     return program
 
 
@@ -74,17 +78,18 @@ def run(
     """Classify the images of `test` one at a time with the program and those of `options` that it knows.
 
     Returns `ns` and `warmup_ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first `logits`
-    images), `load_ns`, `involuntary_switches` and `background_load`. Raises InputError with the program's error message.
+    images), `load_ns` and `background_cores`. Raises InputError with the program's error message.
     """
     with tempfile.TemporaryDirectory() as folder:
-        images, out = Path(folder) / "images.bin", Path(folder) / "out"
+        images, out = Path(folder) / "images.bin", Path(folder) / "out.pt"
         np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
-        _call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
-              "--device", device, "--precision", precision, "--options", ",".join(OPTIONS & set(options)), "--logits", logits,
-              "--out", out)
-        arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
-    single = {name: arrays[name][0] for name in ("load_ns", "involuntary_switches", "background_load")}
-    return {**arrays, "logits": arrays["logits"].reshape(-1, 10), **single}
+        call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
+             "--device", device, "--precision", precision, "--options", ",".join(OPTIONS & set(options)), "--logits", logits,
+             "--out", out)
+        measured = {name: values.numpy() for name, values in torch.load(out, weights_only=False).items()}
+    used, own = measured.pop("processor_s")
+    background_cores = (used - own) / (measured["ns"].sum() / 1e9) if used else np.nan
+    return {**measured, "background_cores": background_cores}
 
 
 def _tool(name: str) -> str:
@@ -95,10 +100,12 @@ def _tool(name: str) -> str:
     return tool
 
 
-def _call(*command: object) -> None:
+def call(*command: object) -> str:
+    """What a command prints. Raises InputError where it fails."""
     process = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
     if process.returncode:
         lines = (process.stderr + process.stdout).splitlines()
         reasons = [line for line in lines if "error" in line.lower()] + lines
         reason = error_summary("\n".join(reasons)) or f"status {process.returncode}"
         raise InputError(f"{Path(str(command[0])).name} failed ({reason}).")
+    return process.stdout

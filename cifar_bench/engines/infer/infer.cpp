@@ -4,8 +4,12 @@
 
 #include <sys/resource.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -28,7 +32,6 @@
 #include <torch/csrc/jit/serialization/pickle.h>
 #include <torch/types.h>
 
-#include "npy.hpp"
 #include "onednn.hpp"
 #include "openvino.hpp"
 #include "torchscript.hpp"
@@ -37,7 +40,7 @@ namespace {
 
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
-    "             [--precision float32] [--options frozen,channels-last] [--logits 200] [--out folder]\n\n"
+    "             [--precision float32] [--options frozen,channels-last] [--logits 200] [--out file]\n\n"
     "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), an ONNX file for OpenVINO (.onnx), or\n"
     "             its layers for oneDNN (.layers)\n"
     "--data       a file in CIFAR-10's binary format: 1 byte of label and 3,072 bytes of pixels per image\n"
@@ -48,9 +51,8 @@ constexpr auto kUsage =
     "--precision  float32, float16, bfloat16 (a package has its own), or int8, where the file is int8-quantized\n"
     "--options    any of frozen, optimize_for_inference and channels-last, separated by commas\n"
     "--logits     number of images whose logits are written\n"
-    "--out        folder for ns.npy and warmup_ns.npy (latency of each image in ns), classes.npy, logits.npy, load_ns.npy,\n"
-    "             involuntary_switches.npy and background_load.npy (the share of the machine's processor time that other\n"
-    "             processes used while images were timed)\n";
+    "--out        file for torch.load: a dictionary of ns and warmup_ns (latency of each image), classes, logits, load_ns and\n"
+    "             processor_s (seconds of processor time while images were timed: of all processes, and of this one)\n";
 
 using Clock = std::chrono::steady_clock;
 using Arguments = std::map<std::string, std::string>;
@@ -169,39 +171,29 @@ Network load(const std::string& path, torch::Device device, const std::string& p
     }
 }
 
-int64_t involuntary_switches() {
+// Seconds of processor time so far: of all processes, on the cores that this one may use (NaN where unknown), and of this one.
+std::array<double, 2> processor_seconds() {
+    double all = std::nan(""), own = 0;
+#ifdef __linux__
+    cpu_set_t allowed;
+    if (!sched_getaffinity(0, sizeof allowed, &allowed)) all = 0;
+    std::ifstream file("/proc/stat");  // the sum of all cores, then each: cpu0 user nice system idle iowait irq softirq steal
+    std::string line, name;
+    for (std::getline(file, line); std::getline(file, line) && line.compare(0, 3, "cpu") == 0;) {
+        std::array<double, 8> ticks{};
+        std::istringstream fields(line);
+        fields >> name;
+        for (auto& count : ticks) fields >> count;
+        if (CPU_ISSET(std::stoi(name.substr(3)), &allowed))
+            all += (std::accumulate(ticks.begin(), ticks.end(), -ticks[3]) - ticks[4]) / sysconf(_SC_CLK_TCK);
+    }
+#endif
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_nivcsw;
+    for (const auto& part : {usage.ru_utime, usage.ru_stime})
+        own += static_cast<double>(part.tv_sec) + 1e-6 * static_cast<double>(part.tv_usec);
+    return {all, own};
 }
-
-// Seconds of processor time: used by all processes, by this one, and available on all cores.
-struct ProcessorTime {
-    double used = 0, own = 0, all = 0;
-
-    static ProcessorTime now() {
-        ProcessorTime time;
-        std::ifstream file("/proc/stat");  // Linux: user, nice, system, idle, iowait, irq, softirq, steal
-        std::string word;
-        file >> word;
-        const double tick = 1.0 / static_cast<double>(sysconf(_SC_CLK_TCK));
-        for (int i = 0; i < 8; ++i) {
-            double ticks = 0;
-            if (!(file >> ticks)) ticks = std::nan("");  // unknown where it cannot be read
-            time.all += ticks * tick;
-            if (i != 3 && i != 4) time.used += ticks * tick;
-        }
-        rusage usage{};
-        getrusage(RUSAGE_SELF, &usage);
-        for (const auto& part : {usage.ru_utime, usage.ru_stime})
-            time.own += static_cast<double>(part.tv_sec) + 1e-6 * static_cast<double>(part.tv_usec);
-        return time;
-    }
-
-    double background_load_since(const ProcessorTime& before) const {
-        return (used - before.used - (own - before.own)) / (all - before.all);
-    }
-};
 
 void run(const Arguments& arguments) {
     const c10::InferenceMode no_gradients;
@@ -240,36 +232,34 @@ void run(const Arguments& arguments) {
         classify(test.images[i % count]);
         warmup_ns[i] = nanoseconds_since(start);
     }
-    const int64_t switches = involuntary_switches();
-    const auto before = ProcessorTime::now();
+    const auto before = processor_seconds();
     for (int64_t i = 0; i < count; ++i) {
         const auto start = Clock::now();
         const auto predicted = classify(test.images[i]);
         ns[i] = nanoseconds_since(start);
         classes[i] = predicted;
     }
-    const int64_t switched = involuntary_switches() - switches;
-    const double background_load = ProcessorTime::now().background_load_since(before);
+    const auto after = processor_seconds();
 
     int64_t correct = 0;
     for (int64_t i = 0; i < count; ++i) correct += classes[i] == test.labels[i];
     const double mean_ns = std::accumulate(ns.begin(), ns.end(), 0.0) / static_cast<double>(count);
     std::cout << "accuracy: " << 100.0 * static_cast<double>(correct) / static_cast<double>(count) << "%\n"
               << "time: " << mean_ns / 1e3 << " µs per image\n";
-    if (const std::filesystem::path out = arguments.at("out"); !out.empty()) {
-        std::vector<float> logged;
-        for (int64_t i = 0; i < with_logits; ++i) {
-            const auto ten = logits(test.images[i]).to(torch::kCPU, torch::kFloat32).contiguous();
-            logged.insert(logged.end(), ten.data_ptr<float>(), ten.data_ptr<float>() + ten.numel());
-        }
-        std::filesystem::create_directories(out);
-        save(out / "ns.npy", "<i8", ns);
-        save(out / "warmup_ns.npy", "<i8", warmup_ns);
-        save(out / "classes.npy", "|u1", classes);
-        save(out / "logits.npy", "<f4", logged);
-        save(out / "load_ns.npy", "<i8", std::vector<int64_t>{load_ns});
-        save(out / "involuntary_switches.npy", "<i8", std::vector<int64_t>{switched});
-        save(out / "background_load.npy", "<f8", std::vector<double>{background_load});
+    if (const auto& out = arguments.at("out"); !out.empty()) {
+        std::vector<torch::Tensor> logged;
+        for (int64_t i = 0; i < with_logits; ++i)  // copies: an engine may use one buffer for all images
+            logged.push_back(logits(test.images[i]).to(torch::kCPU, torch::kFloat32, false, true));
+        c10::Dict<std::string, torch::Tensor> measured;
+        measured.insert("ns", torch::tensor(ns));
+        measured.insert("warmup_ns", torch::tensor(warmup_ns));
+        measured.insert("classes", torch::tensor(classes));
+        measured.insert("logits", logged.empty() ? torch::empty({0, 10}) : torch::cat(logged));
+        measured.insert("load_ns", torch::tensor(load_ns));
+        measured.insert("processor_s", torch::tensor({after[0] - before[0], after[1] - before[1]}, torch::kFloat64));
+        const auto bytes = torch::jit::pickle_save(measured);
+        if (!std::ofstream(out, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush())
+            throw std::runtime_error(out + " cannot be written.");
     }
 }
 

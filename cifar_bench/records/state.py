@@ -1,0 +1,14 @@
+"""The machine's state: what it delivers, as the C++ program `probe` measures it before and after each run.
+
+A virtual machine does not report its clock, nor on which physical cores the host runs it; both change while something is timed.
+"""
+
+from collections.abc import Mapping
+
+PROBES = ("clock_ghz", "multiply_adds_per_ns", "round_trip_ns")  # see engines/infer/probe.cpp; one thread has no round trip
+MAX_RATIO = 1.5  # of two readings in one state: they repeat to a few percent, and states differ by a factor of 2 to 4
+
+
+def differ(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    """Whether two readings are of different states, by the probes that both have."""
+    return any(max(first[name] / second[name], second[name] / first[name]) > MAX_RATIO for name in first.keys() & second.keys())
