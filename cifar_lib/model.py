@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
@@ -87,12 +86,6 @@ def predict(model: nn.Module, split: Split, batch_size: int = 200) -> torch.Tens
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """The percentage of images whose predicted class is their label."""
     return 100 * (logits.argmax(1) == labels.cpu()).double().mean().item()
-
-
-def confusion(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """Confusion matrix: images by true class (rows) and predicted class (columns), integers 10×10."""
-    pairs = labels.cpu() * 10 + logits.argmax(1)
-    return pairs.bincount(minlength=100).reshape(10, 10).numpy()
 
 
 def network_from(state: Mapping[str, torch.Tensor]) -> ResNet9:

@@ -33,11 +33,12 @@ def grouped(runs: Iterable[Mapping]) -> list[list[Mapping]]:
     return groups
 
 
-def explained(row_runs: Sequence[Mapping]) -> float:
-    """The share of the variance of an engine's medians, which differ, that the machine's states explain (η²)."""
-    logs = [np.log([run["p50_ns"] for run in group]) for group in grouped(row_runs)]
-    total = np.concatenate(logs)
-    within = sum(((group - group.mean()) ** 2).sum() for group in logs)
+def explained(runs: Sequence[Mapping]) -> float | None:
+    """The share of the variance of an engine's medians that the machine's states explain (η²); None in a single state."""
+    logs = [np.log([run["p50_ns"] for run in group]) for group in grouped(runs)]
+    if len(logs) < 2:
+        return None
+    total, within = np.concatenate(logs), sum(((group - group.mean()) ** 2).sum() for group in logs)
     return float(1 - within / ((total - total.mean()) ** 2).sum())
 
 

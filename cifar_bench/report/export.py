@@ -15,7 +15,7 @@ def sentence(measured: Mapping) -> str:
     changed = listed(f"{entry['changed_predictions']} of {entry['images']:,} in {name}" for name, entry in formats.items())
     furthest = max(formats, key=lambda name: formats[name]["relative_error"])
     error = formats[furthest]["relative_error"]
-    difference = f"differ by at most {error:.1g} of the largest logit ({furthest})" if error else "are identical"
+    difference = f"differ by at most {error:.3g} of the largest logit ({furthest})" if error else "are identical"
     return f"Changed predictions: {changed}; logits {difference}."
 
 

@@ -59,7 +59,7 @@ def table(record: Mapping) -> pd.DataFrame:
         "speedup over torchscript": speedup(row["ratio"], row["ratio_interval"]) if "ratio" in row else None,
         "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
         "Pareto-optimal": "yes" if frontier.name(row) in optimal else "", "file (MB)": row["file_bytes"] / 1e6,
-        "threads": row["threads"],
+        "threads": row["threads"] or "–",
     } for row in rows)
 
 

@@ -30,7 +30,8 @@ def table(record: Mapping) -> pd.DataFrame:
             "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row)),
             **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99", "p99.9")},
             f"speedup over {latency.BASE}": speedup(*ratio) if ratio else "–",
-            "accuracy (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,  # of one image it says nothing
+            # of one image it says nothing
+            "accuracy of the timed images (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,
             "max logit error": row["max_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
             "precision": row["precision"], "version": row["version"], "threads": row["threads"] or "–",
@@ -61,45 +62,44 @@ def run_table(record: Mapping) -> pd.DataFrame:
 def sentence(record: Mapping) -> str:
     """Which engine is the fastest, and by how much."""
     rows = latency.compared_engines(record)
-    runs = [run for row in rows for run in row["runs"]]
+    runs = [run for row in record["measurements"]["engines"] for run in row.get("runs", [])]  # as the warnings count them
     fastest = min(rows, key=lambda row: latency.quantile(row)[0])
     median, ratio = latency.quantile(fastest)[0], latency.ratio(fastest, rows)
     faster = f", {times_faster(ratio[0])} than {latency.BASE}" if ratio else ""
     return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. Quantiles are "
             f"medians over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images. "
-            f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs were contended.")
+            f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs, checks included, were contended.")
 
 
 def states_sentence(record: Mapping) -> str:
-    """Which states of the machine the probes saw, and how much of TorchScript's spread (or the fastest's) they explain."""
-    rows = sorted(latency.compared_engines(record), key=lambda row: (row["engine"] != latency.BASE, latency.quantile(row)[0]))
+    """Which states of the machine the probes saw, and how much of the engines' variance they explain."""
+    rows = latency.compared_engines(record)
     judged = [run for row in rows for run in latency.judged_runs(row)]
     if not any(states.reading(run) for run in judged):
         return "The state of the machine was not probed."
-    groups = states.grouped(judged)
-    seen = listed(f"{states.name(group)} ({len(group)} runs)" for group in groups)
-    changed = sum(states.changed(run) for row in rows for run in row["runs"])
-    words = f"Probes between the runs saw {seen}. In {changed or 'none'} of the runs the state changed."
-    runs = latency.judged_runs(rows[0])
-    if len(states.grouped(runs)) > 1:
-        within = listed(f"{spread:.1%} with a {name.split(',')[0]}" for name, _, spread in _by_state(runs))
-        words += (f" They explain {states.explained(runs):.0%} of the variance of the medians of {latency.name(rows[0])}. The "
-                  f"spread of its runs is {latency.spread(rows[0], 'p50'):.1%} over all, {within}.")
+    seen = listed(f"{states.name(group)} ({len(group)} runs)" for group in states.grouped(judged))
+    changed = sum(states.changed(run) for row in record["measurements"]["engines"] for run in row.get("runs", []))
+    words = f"Probes between the runs saw {seen}. In {changed or 'none'} of the runs, checks included, the state changed."
+    explained = {latency.name(row): states.explained(latency.judged_runs(row)) for row in rows}
+    explained = {engine: share for engine, share in explained.items() if share is not None}
+    if explained:
+        of = listed(f"{share:.0%} with {engine}" for engine, share in sorted(explained.items(), key=lambda item: -item[1]))
+        words += f" Of the variance of an engine's medians, states explain {of}."
     return words
 
 
 def states_table(record: Mapping) -> pd.DataFrame:
-    """A row for each engine and each state of the machine that it ran in at least three times."""
-    return pd.DataFrame({
-        "engine": latency.name(row), "state": name, "runs": len(p50), "p50 (µs)": np.median(p50), "spread (%)": 100 * spread,
-    } for row in latency.compared_engines(record) for name, p50, spread in _by_state(latency.judged_runs(row)))
-
-
-def _by_state(runs: Sequence[Mapping]) -> list[tuple[str, np.ndarray, float]]:
-    """The state's name, the runs' medians (µs) and their spread as a share, for each state with at least MIN_RUNS."""
-    groups = [group for group in states.grouped(runs) if len(group) >= latency.MIN_RUNS]
-    medians = [np.array([run["p50_ns"] / 1e3 for run in group]) for group in groups]
-    return [(states.name(group), p50, float(np.ptp(p50) / np.median(p50))) for group, p50 in zip(groups, medians)]
+    """A row for all judged runs of each engine, and for each of several states of the machine with at least three of them."""
+    rows = []
+    for row in latency.compared_engines(record):
+        runs = latency.judged_runs(row)
+        groups = states.grouped(runs) if states.explained(runs) is not None else []  # one state is all there is
+        named = [(states.name(group), group) for group in groups if len(group) >= latency.MIN_RUNS]
+        for name, group in [("all", runs), *named]:
+            medians = [run["p50_ns"] / 1e3 for run in group]
+            rows.append({"engine": latency.name(row), "state": name, "runs": len(group), "p50 (µs)": np.median(medians),
+                         "spread (%)": 100 * float(np.ptp(medians) / np.mean(medians))})
+    return pd.DataFrame(rows)
 
 
 def checks(record: Mapping) -> list[str]:
@@ -210,7 +210,7 @@ def _pooled(by_run: Mapping[str, Sequence[tuple[dict, np.ndarray]]]) -> dict[str
 
 
 def _quantiles(times: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Quantiles of the latencies (µs) of each engine, 0 the lowest and 1 the highest."""
+    """Quantiles of the latencies (µs) of each engine, all runs pooled, 0 the lowest and 1 the highest."""
     series = pd.DataFrame({engine: pd.Series(values) for engine, values in times.items()})
     quantiles = series.quantile([0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1]).T
-    return quantiles.add_prefix("quantile ").add_suffix(" (µs)").reset_index(names="engine")
+    return quantiles.add_prefix("pooled quantile ").add_suffix(" (µs)").reset_index(names="engine")

@@ -30,7 +30,7 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     faster = [row for row in rows if row["ratio_interval"][1] < 1]
     best = min(faster or rows, key=lambda row: row["ratio"])
     answer = "Yes" if faster else "Undecided" if best["ratio_interval"][0] < 1 else "No"
-    words = [f"{answer}: one image at a time, {best['precision']} is {'' if faster else 'at best '}"
+    words = [f"{answer}: one image at a time, {best['precision']} is {'at best ' if answer == 'No' else ''}"
              f"{times_faster(best['ratio'])} than float32 with {best['engine']} (median latency)."]
     words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])}." for row in rows if row is not best]
     words += [f"The peak FLOP/s measured here in {kind} are {ratio:.2g} times float32's."
@@ -38,7 +38,8 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     if share := precision.share_of_peak(record, best["engine"], precision.BASE, 1):
         words.append(f"In float32, {best['engine']} reaches {share:.0%} of the peak FLOP/s measured here.")
     if share := precision.gpu_busy_share(record, best["engine"], precision.BASE):
-        words.append(f"The GPU computes or copies during {share:.0%} of the latency; the rest is launch and wait overhead.")
+        words.append(f"In float32, the GPU computes or copies during {share:.0%} of the latency; the rest is launch and wait "
+                     "overhead.")
     for row in precision.batch_rows(record):
         if row["engine"] == best["engine"] and row["precision"] in HALF:
             batch = precision.break_even(record, row["engine"], row["precision"])
@@ -57,7 +58,7 @@ def table(record: Mapping) -> pd.DataFrame:
         "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
         "to correct": row.get("changed_to_correct"), "to incorrect": row.get("changed_to_incorrect"),
         "max logit change": row.get("max_logit_change"), "mean logit change": row.get("mean_logit_change"),
-        "threads": row["threads"],
+        "threads": row["threads"] or "–",
     } for row in precision.ran(record))
     return table.astype(dict.fromkeys(["changed predictions", "to correct", "to incorrect"], "Int64"))  # or floats by None
 
@@ -111,7 +112,8 @@ def batches(record: Mapping) -> Picture:
         plain_log_ticks(axis.yaxis)
         figure.legend(loc="outside right center", frameon=False)
         return picture(figure, "batches", f"In batches the time per image falls to {each[best].min():,.0f} µs, with {best}",
-                       "From images in host memory to predicted classes in host memory, median over the runs."
+                       "From images in host memory to predicted classes in host memory, median over the runs. Timed "
+                       "separately: batch size 1 may differ from the p50 above."
                        + (f" Contended: {listed(contended)}." if contended else ""),
                        pd.DataFrame({"batch size": rows[0]["batch_sizes"],
                                      **{f"{name} (µs per image)": times for name, times in each.items()}}))

@@ -1,4 +1,4 @@
-"""The overview of the result, the cost of training, and the comparison with other runs and with what others published."""
+"""The overview of the result, and the comparison with other runs and with what others published."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from cifar_bench.analysis import frontier, latency, precision, statistics
 from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN, Evidence
 from cifar_bench.report.style import STYLE, Picture, picture, plain_log_ticks
 from cifar_bench.report.training import accuracy_interval, on_the_test_images
-from cifar_bench.report.words import listed, with_interval
+from cifar_bench.report.words import with_interval
 from cifar_lib import ROOT
 
 THEIRS = {"color": "C1", "fmt": "D"}
@@ -95,7 +95,8 @@ def overview(
         return picture(
             figure, "result", title,
             "Orange: the original, on a P100 in 2018; its bar is the range of five training runs. Blue: this run, with 95% "
-            "intervals; hollow: recorded earlier, possibly on other hardware. Axes are logarithmic.",
+            "intervals (median latencies in µs: the lowest and the highest run); hollow: recorded earlier, possibly on other "
+            "hardware. Axes are logarithmic.",
             pd.DataFrame({"quantity": quantity, "of": row.name, "number": row.text}
                          for quantity, rows in panels.items() for row in rows))
 
@@ -122,51 +123,9 @@ def claims_by_run(claims: Sequence[Mapping], verdicts: Mapping[str, Sequence[Map
 
 def published_latencies() -> pd.DataFrame:
     """A row for each latency in published.yaml: its hardware, the mean (µs), and how it was timed."""
+    latencies = yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))["latencies"]
     names = {"who": "published", "mean_us": "mean (µs)", "accuracy": "accuracy (%)"}
-    return pd.DataFrame(_published("latencies")).rename(columns=names).astype({"date": str})
-
-
-def training_cost(training_runs: Sequence[Evidence]) -> Picture:
-    """Mean accuracy over the seeds against the cost of a full-length training run (PFLOP), for each recipe and length.
-
-    Drawn with the training runs in published.yaml.
-    """
-    runs = pd.DataFrame({
-        "training run": f"{run.record['parameters']['recipe']} recipe, {len(run.measured['epochs'])} epochs",
-        "PFLOP": run.measured["pflop"], "accuracy": run.measured["accuracy"],
-        "minutes": sum(row["train_seconds"] for row in run.measured["epochs"]) / 60,
-        "hardware": run.record["environment"]["hardware"]} for run in training_runs)
-    ours = runs.groupby("training run", sort=False).agg(**{
-        "PFLOP": ("PFLOP", "first"), "accuracy (%)": ("accuracy", "mean"), "min (%)": ("accuracy", "min"),
-        "max (%)": ("accuracy", "max"), "seeds": ("accuracy", "size"), "minutes, without scoring": ("minutes", "mean"),
-        "hardware": ("hardware", lambda names: listed(sorted(set(names))))}).assign(views=1).reset_index()
-    theirs = pd.DataFrame({
-        "training run": entry["who"], "PFLOP": entry["pflop"], "accuracy (%)": entry["accuracy"], "views": entry["views"],
-        "minutes, without scoring": entry["seconds"] / 60, "hardware": entry["hardware"],
-    } for entry in _published("training_runs"))
-    numbers = pd.concat([ours, theirs]).astype({"seeds": "Int64"})
-    cheapest = ours.loc[ours["PFLOP"].idxmin()]
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 3.6))
-        middle = ours["accuracy (%)"]
-        axis.errorbar(ours["PFLOP"], middle, yerr=[middle - ours["min (%)"], ours["max (%)"] - middle], capsize=3, **OURS)
-        axis.plot(theirs["PFLOP"], theirs["accuracy (%)"], THEIRS["fmt"], color=THEIRS["color"])
-        for rows, height in ((ours, 6), (theirs, -13)):
-            for name, *place in rows[["training run", "PFLOP", "accuracy (%)"]].itertuples(index=False):
-                axis.annotate(name, place, (6, height), textcoords="offset points", fontsize=9)
-        axis.set(xscale="log", xlabel="PFLOP of one training run (logarithmic)", ylabel="accuracy (%)",
-                 xlim=(numbers["PFLOP"].min() / 1.5, numbers["PFLOP"].max() * 4))
-        axis.margins(y=0.15)
-        plain_log_ticks(axis.xaxis)
-        return picture(
-            figure, "training_cost", f"A mean accuracy of {cheapest['accuracy (%)']:.2f}% costs {cheapest['PFLOP']:.1f} PFLOP "
-            f"with the {cheapest['training run'].split(',')[0]}",
-            "Circles: full-length training runs of this project, means over the seeds; bars: lowest to highest seed. Diamonds: "
-            "published, of other networks; Jordan's accuracies use six views of each image.", numbers)
-
-
-def _published(kind: str) -> list[dict]:
-    return yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))[kind]
+    return pd.DataFrame(latencies).rename(columns=names).astype({"date": str})
 
 
 def _latencies(record: Mapping) -> list[Row]:

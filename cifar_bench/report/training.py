@@ -118,7 +118,7 @@ def seeds(training_runs: Sequence[Mapping]) -> Picture:
         axis.set(yticks=range(len(ordered)), yticklabels=names, ylim=(len(ordered) - 0.5, -1),
                  xlabel="accuracy after the last epoch (%)")
         return picture(
-            figure, "seeds", f"{found}; the sampling error of each is ±{half:.2f} points",
+            figure, "seeds", f"{found}; the sampling error of each is about ±{half:.2f} points",
             "Dots: seed variance. Bars: sampling error, the 95% interval of one model on other test images (binomial).",
             pd.DataFrame({"seed": name, "accuracy (%)": with_interval(estimate, 2)}
                          for name, *estimate in zip(names, accuracies, intervals)))
@@ -134,29 +134,6 @@ def siblings(folder: Path, record: Mapping) -> list[dict]:
             if (parameters, other["data"]) == (record["parameters"], record["data"]):
                 same.append(other)
     return same
-
-
-def confusion(matrix: np.ndarray, names: Sequence[str]) -> Picture:
-    """How many images of each class (rows) are predicted as each class (columns)."""
-    mistakes = matrix * (1 - np.eye(len(names), dtype=int))
-    true, predicted = np.unravel_index(int(mistakes.argmax()), matrix.shape)
-    finding = "No image is misclassified"
-    if mistakes.any():
-        finding = (f"{names[true].capitalize()} is predicted as {names[predicted]} most often: {mistakes[true, predicted]} of "
-                   f"{matrix[true].sum():,}")
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(8, 6.4))
-        edges = np.arange(len(names) + 1) - 0.5
-        axis.pcolormesh(edges, edges, np.ma.masked_equal(mistakes, 0), cmap="Oranges", vmax=1.3 * max(1, mistakes.max()))
-        axis.invert_yaxis()
-        for row, column in np.ndindex(matrix.shape):
-            axis.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center",
-                      color="0.55" if row == column or not matrix[row, column] else "black")
-        axis.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names,
-                 xlabel="predicted class", ylabel="true class")
-        axis.tick_params(axis="x", rotation=40)
-        return picture(figure, "confusion", finding, "Confusion matrix: the images by true and predicted class.",
-                       pd.DataFrame(matrix, pd.Index(names, name="true class"), [f"as {name}" for name in names]).reset_index())
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, names: Sequence[str], count: int = 20) -> Picture:
@@ -186,10 +163,10 @@ def mixed_precision_sentence(record: Mapping) -> str:
     changes = paired["accuracy"]["off"] - paired["accuracy"]["on"]
     low, high = statistics.mean_interval(changes)
     slower = times_faster((paired["images_per_second"]["on"] / paired["images_per_second"]["off"]).median())
-    return (f"Training in float32 instead of bfloat16 changes accuracy by {changes.mean():+.2f} points ({low:+.2f} to "
-            f"{high:+.2f}) in {len(changes)} pairs of seeds, and is {slower} ({parameters['epochs']} epochs, "
-            f"{parameters['train_images']:,} images, width {parameters['width']}, {parameters['held_out']:,} held-out images, "
-            f"{record['environment']['hardware']}).")
+    return (f"Training in float32 instead of bfloat16 changes mean accuracy by {changes.mean():+.2f} points (95% interval "
+            f"{low:+.2f} to {high:+.2f}) in {len(changes)} pairs of seeds, and is {slower} (median; "
+            f"{parameters['epochs']} epochs, {parameters['train_images']:,} images, width {parameters['width']}, "
+            f"{parameters['held_out']:,} held-out images, {record['environment']['hardware']}).")
 
 
 def on_the_test_images(record: Mapping) -> bool:

@@ -145,9 +145,11 @@ def test_the_share_of_peak_is_flop_per_second_over_peak_flop_per_second(half: Re
 
 def test_the_gpus_busy_share_is_its_time_over_the_latency(half: Record) -> None:
     record = half(*SLOWER)
-    record["measurements"]["precisions"][0]["gpu_ns"] = 250e3
+    record["measurements"]["precisions"][0] |= {"gpu_ns": 250e3, "threads": 0}
     assert precision.gpu_busy_share(record, "torchscript", "float32") == pytest.approx(0.25)
     assert precision.gpu_busy_share(record, "torchscript", "float16") is None
+    assert "In float32, the GPU computes or copies during 25% of the latency" in report.sentence(record)
+    assert report.table(record)["threads"][0] == "–"
 
 
 @pytest.mark.parametrize("still", [False, True])
@@ -187,4 +189,4 @@ def test_the_answer_follows_from_the_interval(half: Record, times: tuple, shares
     record = half(*times)
     for run, share in zip(record["measurements"]["precisions"][1]["runs"], shares):
         run["p50_ns"] *= share
-    assert report.sentence(record).startswith(answer)
+    assert report.sentence(record).startswith(answer) and ("at best" in report.sentence(record)) == (answer == "No: ")

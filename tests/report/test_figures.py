@@ -121,7 +121,7 @@ def test_the_table_gives_time_and_interval_and_says_how_a_network_was_trained(tr
 
 def test_the_spread_of_the_seeds_stands_beside_the_sampling_error_of_one(trained: Trained) -> None:
     drawn = training.seeds([trained(94.5, seed=1), trained(94.2, seed=0)])
-    assert "spread of 0.30 points" in drawn.title and "±0.46" in drawn.title
+    assert "spread of 0.30 points" in drawn.title and "about ±0.46" in drawn.title
     assert list(drawn.numbers["seed"]) == ["seed 0", "seed 1"] and drawn.numbers["accuracy (%)"][0].startswith("94.20 (")
     assert "94.20%" in training.seeds([trained(94.2)]).title
 
@@ -148,14 +148,6 @@ def test_only_accuracies_on_the_test_images_are_compared_with_the_originals(trai
 # ---- mistakes
 
 
-def test_confusion_names_the_most_frequent_mistake() -> None:
-    matrix = np.array([[8, 2, 0], [0, 10, 0], [3, 0, 2]])
-    drawn = training.confusion(matrix, ["cat", "dog", "ship"])
-    assert drawn.title == "Ship is predicted as cat most often: 3 of 5"
-    assert drawn.numbers.set_index("true class").loc["ship", "as cat"] == 3
-    assert training.confusion(10 * np.eye(3, dtype=int), ["a", "b", "c"]).title == "No image is misclassified"
-
-
 def test_mistakes_are_only_mistakes_the_most_confident_first() -> None:
     images, labels = np.zeros((4, 3, 32, 32), np.uint8), np.array([0, 1, 2, 3])
     logits = np.zeros((4, 10))
@@ -177,7 +169,7 @@ def test_example_images_have_a_row_for_each_kind_and_a_name_over_each_column() -
 # ---- export
 
 
-@pytest.mark.parametrize(("error", "words"), [(0.0, "are identical."), (2.34e-7, "at most 2e-07 of the largest logit (b).")])
+@pytest.mark.parametrize(("error", "words"), [(0.0, "are identical."), (2.34e-7, "at most 2.34e-07 of the largest logit (b).")])
 def test_export_says_how_far_logits_differ(error: float, words: str) -> None:
     formats = {"a": {"relative_error": error / 2, "changed_predictions": 0, "images": 10_000},
                "b": {"relative_error": error, "changed_predictions": 1, "images": 1_000}}

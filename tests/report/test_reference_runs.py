@@ -42,6 +42,7 @@ def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     median, engine = min((np.median([run["p50_ns"] for run in judged_runs(row)]) / 1e3, row["engine"])
                          for row in compared_engines(record))
     assert latency.sentence(record).startswith(f"{engine} is the fastest: median latency {median:,.0f} µs, ")
+    assert f" of the {len(latency.run_table(record))} runs, checks included, were contended." in latency.sentence(record)
     aa_test, repeated_image, loadgen, clock = latency.checks(record)
     assert "A/A" in aa_test and "repeated-image" in repeated_image and "LoadGen" in loadgen and "ns" in clock
 
@@ -67,7 +68,7 @@ def test_training_runs_and_exports_are_shown(evidence: ByStep) -> None:
     exported = evidence["export"][0].measured
     assert len(export.table(exported)) == 3 and export.sentence(exported).startswith("Changed predictions: 0 of 10,000")
     mixed_precision = records.read(records.step_folder(records.SHIPPED, "mixed_precision"))
-    assert "-0.05 points (-0.28 to +0.19) in 10 pairs of seeds" in training.mixed_precision_sentence(mixed_precision)
+    assert "-0.05 points (95% interval -0.28 to +0.19) in 10 pairs" in training.mixed_precision_sentence(mixed_precision)
 
 
 def test_the_fastest_is_as_much_faster_as_the_record_says(evidence: ByStep) -> None:

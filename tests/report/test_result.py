@@ -109,21 +109,13 @@ def test_the_overview_shows_the_fastest_at_the_accuracy(
         row["test_accuracy"] = accuracy if row["precision"] == "int8" else 93.0
     drawn = result.overview(CLAIMS, [], timed({"eager": 1656}), None, fast)
     assert ({"onnxruntime, int8 (94.40%)", "torchscript, float32 (93.00%)"} <= set(drawn.numbers["of"])) == shown
-    assert drawn.title.endswith("µs (onnxruntime, int8)") == shown
+    assert drawn.title.endswith("µs (onnxruntime, int8)") == shown and "the lowest and the highest run" in drawn.caption
 
 
 def test_evidence_recorded_earlier_is_drawn_otherwise_than_this_runs(trained: Trained) -> None:
     own, earlier = (result.overview(CLAIMS, [trained(0, 94.1, when)], None, None, None).svg
                     for when in (THIS_RUN, RECORDED_EARLIER))
     assert own != earlier
-
-
-def test_the_cost_of_training_is_the_mean_over_the_seeds_of_a_recipe(trained: Trained) -> None:
-    drawn = result.training_cost([trained(0, 94.0), trained(1, 94.4), trained(0, 93.0, epochs=10)])
-    first, second, *published = drawn.numbers.to_dict("records")
-    assert (first["training run"], first["accuracy (%)"], first["seeds"]) == ("fast recipe, 20 epochs", pytest.approx(94.2), 2)
-    assert (first["min (%)"], first["max (%)"]) == (94.0, 94.4) and second["accuracy (%)"] == 93.0
-    assert "Page: cifar10-fast" in [row["training run"] for row in published]
 
 
 def test_claims_are_compared_by_what_each_run_measured_itself() -> None:
