@@ -6,7 +6,7 @@ A virtual machine does not report its clock, nor on which physical cores the hos
 from collections.abc import Mapping
 
 PROBES = ("clock_ghz", "multiply_adds_per_ns", "round_trip_ns")  # see engines/infer/probe.cpp; one thread has no round trip
-MAX_RATIO = 1.5  # of two readings in one state: they repeat to a few percent, and states differ by a factor of 2 to 4
+MAX_RATIO = 1.9  # of two readings in one state: round trips vary by up to 1.8, the others by 1.1; states differ by 2 to 5
 
 
 def differ(first: Mapping[str, float], second: Mapping[str, float]) -> bool:

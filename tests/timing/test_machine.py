@@ -18,7 +18,7 @@ from conftest import Refused
 
 from cifar_bench.timing import machine
 from cifar_bench.timing.machine import measurement_lock
-from cifar_lib import ROOT
+from cifar_lib import ROOT, InputError
 
 Times = namedtuple("Times", "user nice system idle iowait irq softirq steal guest guest_nice")  # as psutil's on Linux
 BEFORE = Times(100, 0, 50, 800, 50, 0, 0, 0, 0, 0)
@@ -148,6 +148,26 @@ def test_a_busy_core_is_background_load() -> None:
     finally:
         busy.kill()
         busy.communicate()
+
+
+# ---- the state
+
+
+def test_the_machine_is_probed_with_as_many_threads_as_a_run_uses() -> None:
+    alone, threads = machine.probe(1), machine.probe(2)
+    assert set(alone) == {"clock_ghz", "multiply_adds_per_ns"} and set(threads) == {*alone, "round_trip_ns"}
+    assert all(0.1 < reading["clock_ghz"] < 10 and reading["multiply_adds_per_ns"] > 0 for reading in (alone, threads))
+    assert 5 < threads["round_trip_ns"] < 1e6
+
+
+def test_without_a_compiler_the_state_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str) -> Path:
+        raise InputError("no C++ compiler was found")
+
+    machine._probe_program.cache_clear()
+    monkeypatch.setattr(machine.infer, "build", fails)
+    assert machine.probe(2) == {}
+    machine._probe_program.cache_clear()
 
 
 # ---- the clock
