@@ -36,10 +36,10 @@ def ran(record: Mapping) -> list[dict]:
     reference, rows = base(record["measurements"]["rows"]), []
     for row in record["measurements"]["rows"]:
         if "runs" in row:
-            added = {"us": latency.quantile(row, "p50")[0],
+            added = {"us": latency.quantile(row)[0],
                      "parameters": record["measurements"]["networks"][row["network"]]["parameters"]}
             if reference:
-                added["ratio"], added["ratio_interval"] = latency.paired_ratio(row, reference, "p50_ns")
+                added["ratio"], added["ratio_interval"] = latency.paired_ratio(row, reference)
             rows.append({**row, **added})
     return sorted(rows, key=lambda row: row["us"])
 

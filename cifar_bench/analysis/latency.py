@@ -45,7 +45,7 @@ def disturbance(*runs: Mapping) -> str:
     """Why runs that are judged together cannot decide a verdict: "" where nothing disturbed them."""
     if any(run["contended"] for run in runs):
         return "too many runs were contended: measure again on an idle machine"
-    if any(states.changed(run) for run in runs) or any(states.differ(runs[0], run) for run in runs):
+    if any(states.changed(run) for run in runs) or any(states.differ(runs[0], run) for run in runs[1:]):
         return "the machine's state changed too often: measure again, or more rounds"
     return ""
 
@@ -55,13 +55,9 @@ def paired_runs(row: Mapping, base: Mapping) -> list[tuple[dict, dict]]:
 
     Where fewer than MIN_RUNS rounds have such pairs, each round's last runs in whatever state.
     """
-    ours, theirs = _judged_by_round(row), _judged_by_round(base)
-    pairs = [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
-    pairs = [pair for pair in pairs if not states.differ(*pair)]
-    if len(pairs) < MIN_RUNS:
-        ours, theirs = _last_by_round(row), _last_by_round(base)
-        pairs = [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
-    return pairs
+    judged = _paired(_judged_by_round(row), _judged_by_round(base))
+    pairs = [pair for pair in judged if not states.differ(*pair)]
+    return pairs if len(pairs) >= MIN_RUNS else _paired(_last_by_round(row), _last_by_round(base))
 
 
 def paired_ratio(row: Mapping, base: Mapping, key: str = "p50_ns") -> tuple[float, statistics.Interval]:
@@ -136,6 +132,11 @@ def loadgen_overhead(loadgen: Mapping) -> float:
 def _judged_by_round(row: Mapping) -> dict[int, dict]:
     undisturbed = _last_by_round(row, lambda run: not disturbance(run))
     return undisturbed if len(undisturbed) >= MIN_RUNS else _last_by_round(row)
+
+
+def _paired(ours: Mapping[int, dict], theirs: Mapping[int, dict]) -> list[tuple[dict, dict]]:
+    """The runs of the rounds that both have."""
+    return [(ours[number], theirs[number]) for number in sorted(ours.keys() & theirs.keys())]
 
 
 def _last_by_round(row: Mapping, condition: Callable[[Mapping], bool] = lambda run: True) -> dict[int, dict]:
