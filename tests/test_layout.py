@@ -122,7 +122,7 @@ def test_importing_a_module_does_not_load_what_it_does_not_need(module: str, wit
 
 # ---- where a library is missing
 
-OPTIONAL = ["onnxruntime", "openvino", "onnx", "torchao", "mlperf_loadgen"]
+OPTIONAL = ["onnxruntime", "openvino", "onnx", "executorch", "torchao", "mlperf_loadgen"]
 WITHOUT_THEM = f"import sys\nsys.modules.update(dict.fromkeys({OPTIONAL}))\n"  # None: an import of it fails
 
 

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from cifar_bench.engines.base import Engine, Setup
-from cifar_bench.engines.cpp import AOTInductorCpp, CppEngine, OneDNN, OpenVINOCpp, TorchScriptCpp, TorchScriptPlain
+from cifar_bench.engines.cpp import (
+    AOTInductorCpp,
+    CppEngine,
+    ExecuTorchCpp,
+    OneDNN,
+    OpenVINOCpp,
+    TorchScriptCpp,
+    TorchScriptPlain,
+)
+from cifar_bench.engines.executorch import ExecuTorch
 from cifar_bench.engines.onnx import ONNXRuntime, OpenVINO
 from cifar_bench.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
 from cifar_lib.data import Split, normalise
@@ -18,7 +27,7 @@ from cifar_lib.data import Split, normalise
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
     for engine in (Eager, TorchScript, TorchScriptCpp, TorchScriptPlain, Compiled, AOTInductor, AOTInductorCpp, ONNXRuntime,
-                   OpenVINO, OpenVINOCpp, OneDNN, EagerCUDAGraph, TorchScriptCUDAGraph)
+                   OpenVINO, OpenVINOCpp, ExecuTorch, ExecuTorchCpp, OneDNN, EagerCUDAGraph, TorchScriptCUDAGraph)
 }
 
 

@@ -6,9 +6,13 @@ between (copy in, conversion to the precision, forward pass, argmax, copy out) i
 
 import hashlib
 import importlib
+import io
+import logging
+import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +26,7 @@ from cifar_bench.engines.models import exists
 from cifar_bench.records.environment import cpu_features, hardware
 from cifar_lib import ROOT, InputError, cifar10
 
+LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")  # that compile or quantize
 LOGGED_IMAGES = 200  # the first images, whose logits are compared with PyTorch's
 
 # Each precision and the PyTorch type of the network's parameters: TensorFloat-32 rounds float32 only when it multiplies.
@@ -111,7 +116,7 @@ def cache_folder(exported: Path) -> Path:
     exists(exported / "model.pt")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     data = "synthetic" if cifar10.location() == cifar10.SYNTHETIC else "CIFAR-10"
-    names = [*map(hardware, devices), *cpu_features(), data, *map(_version, ("torch", "onnx", "onnxruntime", "torchao"))]
+    names = [*map(hardware, devices), *cpu_features(), data, *map(_version, LIBRARIES)]
     files = [exported / "model.pt", *sorted(Path(__file__).parent.glob("*.py"))]
     key = hashlib.sha256(b"".join([*map(str.encode, names), *map(Path.read_bytes, files)])).hexdigest()[:16]
     folder = ROOT / "build" / "compiled" / key
@@ -142,3 +147,18 @@ def reason_of_failure(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise InputError(f"{what} ({error_summary(str(error)).rstrip('.') or type(error).__name__}).") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress what libraries print: progress bars, warnings, advice, and the log that C++ writes to standard error."""
+    logging.disable(logging.WARNING)
+    standard_error = os.dup(2)
+    try:
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        logging.disable(logging.NOTSET)

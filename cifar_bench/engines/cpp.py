@@ -6,6 +6,7 @@ import numpy as np
 
 from cifar_bench.engines import infer, layers
 from cifar_bench.engines.base import LOGGED_IMAGES, Engine, PythonEngine, Setup, reason_of_failure
+from cifar_bench.engines.executorch import ExecuTorch
 from cifar_bench.engines.onnx import ONNXEngine, OpenVINO
 from cifar_bench.engines.pytorch import AOTInductor, TorchScript
 from cifar_lib import InputError
@@ -75,6 +76,12 @@ class OpenVINOCpp(CppTwin, twin=OpenVINO):
     name = "openvino-cpp"
 
 
+class ExecuTorchCpp(CppTwin, twin=ExecuTorch):
+    """The ExecuTorch program, run from C++."""
+
+    name = "executorch-cpp"
+
+
 class OneDNN(CppEngine):
     """The layers of the ONNX file, each a primitive of Intel's oneDNN: its kernels alone, with no runtime above them."""
 
@@ -88,9 +95,8 @@ class OneDNN(CppEngine):
     @classmethod
     def check(cls, setup: Setup) -> None:
         super().check(setup)
-        if not infer.onednn():
-            raise InputError("onednn-cpp needs oneDNN and its headers: install libdnnl-dev (Debian, Ubuntu) or onednn-cpu-omp "
-                             "(conda-forge).")
+        if int(infer.onednn_version().partition(".")[0] or 0) < 3:
+            raise InputError("onednn-cpp needs oneDNN 3 and its headers: pip install onednn-cpu-gomp onednn-devel-cpu-gomp.")
 
     @classmethod
     def compile(cls, setup: Setup) -> None:

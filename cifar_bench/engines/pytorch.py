@@ -7,10 +7,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from cifar_bench.engines import export, quantization
+from cifar_bench.engines import export
 from cifar_bench.engines.base import PRECISIONS, PythonEngine, Setup, reason_of_failure
 from cifar_bench.engines.models import load_exported, load_exported_program, load_torchscript
-from cifar_lib import InputError
 
 
 class PyTorchEngine(PythonEngine):
@@ -18,7 +17,7 @@ class PyTorchEngine(PythonEngine):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.dtype = _image_dtype(setup.precision)
+        self.dtype = PRECISIONS[setup.precision]
         self.layout = torch.channels_last if "channels-last" in self.options else torch.contiguous_format
         if setup.threads:
             torch.set_num_threads(setup.threads)
@@ -148,18 +147,11 @@ class Compiled(PyTorchEngine):
 
 
 class AOTInductor(PyTorchEngine):
-    """The exported program (model.pt2), compiled ahead of time for this machine; int8 on a CPU only."""
+    """The exported program (model.pt2), compiled ahead of time for this machine."""
 
     name = "aotinductor"
     option_sets = ("frozen, static shapes, channels-last",)
     file = "model.pt2"
-    precisions = (*PyTorchEngine.precisions, "int8")
-
-    @classmethod
-    def check(cls, setup: Setup) -> None:
-        super().check(setup)
-        if (setup.precision, setup.device) == ("int8", "cuda"):
-            raise InputError(f"{cls.name} is set up for int8 on a CPU only.")
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
@@ -171,14 +163,11 @@ class AOTInductor(PyTorchEngine):
         if cls.model_file(setup).exists():
             return
         export.make_missing(setup.exported, cls.file)
-        dtype, channels_last = _image_dtype(setup.precision), torch.channels_last
+        dtype, channels_last = PRECISIONS[setup.precision], torch.channels_last
         network = load_exported_program(setup.exported / cls.file).module().to(setup.device, dtype)
         example = torch.zeros(setup.batch_size, 3, 32, 32, dtype=dtype, device=setup.device).to(memory_format=channels_last)
-        images = quantization.calibration_images() if setup.precision == "int8" else None
         with torch.no_grad(), reason_of_failure(f"{cls.name} cannot compile the network here"):
             program = torch.export.export(network.to(memory_format=channels_last), (example,))
-            if images is not None:
-                program = quantization.by_torchao(program.module(), images, example)
             with TemporaryDirectory(dir=setup.cache) as scratch:
                 package = torch._inductor.aoti_compile_and_package(
                     program, package_path=f"{scratch}/model.pt2",
@@ -201,8 +190,3 @@ def _set_convolutions(network: torch.jit.ScriptModule, tf32: bool) -> None:
             graph.setInsertPoint(convolution)
             for place, value in (9, True), (12, tf32):  # benchmark and allow_tf32 among the operation's arguments
                 convolution.replaceInput(place, graph.insertConstant(value))
-
-
-def _image_dtype(precision: str) -> torch.dtype:
-    """The type of the images that the network takes: an int8-quantized one takes float32."""
-    return torch.float32 if precision == "int8" else PRECISIONS[precision]

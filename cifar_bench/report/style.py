@@ -39,7 +39,8 @@ STYLE = {
 
 # The engines in the order of their colors; a test holds that all are named.
 ENGINES = ["eager", "torchscript", "torchscript-cpp", "torchscript-plain", "compile", "aotinductor", "aotinductor-cpp",
-           "onnxruntime", "openvino", "openvino-cpp", "onednn-cpp", "eager-cudagraph", "torchscript-cudagraph"]
+           "onnxruntime", "openvino", "openvino-cpp", "onednn-cpp", "executorch", "executorch-cpp", "eager-cudagraph",
+           "torchscript-cudagraph"]
 # The precisions' markers and line styles, likewise.
 MARKS = {"float32": "o", "tf32": "s", "float16": "^", "bfloat16": "D", "int8": "v"}
 LINES = {"float32": "-", "tf32": (0, (1, 4)), "float16": ":", "bfloat16": "--", "int8": "-."}

@@ -50,7 +50,7 @@ def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     assert cache_folder(root) != cache_folder(exported)
 
 
-@pytest.mark.parametrize("changed", ["code", "hardware", "features", "data", "torch", "onnxruntime", "torchao"])
+@pytest.mark.parametrize("changed", ["code", "hardware", "features", "data", *base.LIBRARIES])
 def test_other_code_hardware_data_or_libraries_have_another_folder(
     changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +137,6 @@ def test_the_file_that_is_timed_is_scored(root: Path, exported: Path, monkeypatc
     monkeypatch.setattr(AOTInductor, "compile", lambda setup: compiled.append(AOTInductor.model_file(setup)))
     monkeypatch.setattr(AOTInductor, "__init__", lambda self, setup: None)
     monkeypatch.setattr(AOTInductor, "logits", lambda self, images: torch.zeros(len(images), 10))
-    setup = Setup(exported, root, "int8", threads=1)
+    setup = Setup(exported, root, threads=1)
     assert predict("aotinductor-cpp", setup, torch.zeros(3, 3, 32, 32, dtype=torch.uint8)).shape == (3, 10)
     assert compiled == [AOTInductor.model_file(setup)]

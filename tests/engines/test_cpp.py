@@ -13,6 +13,8 @@ from helpers import export_all, tiny_network
 
 from cifar_bench import records
 from cifar_bench.engines import infer, layers, models
+from cifar_bench.engines.base import Setup
+from cifar_bench.engines.executorch import ExecuTorch
 from cifar_lib import data, model
 
 IMAGES = 30
@@ -66,12 +68,14 @@ def test_it_measures_every_image(exported: Path, test_split: data.Split) -> None
     assert np.abs(measured["logits"] - reference_logits).max() <= 1e-5 * np.abs(reference_logits).max()
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.onnx", "model.layers"])
+@pytest.mark.parametrize("name", ["model.pt", "model.onnx", "model.layers", "model.pte"])
 def test_it_prints_accuracy_and_time_as_the_original_did(name: str, program: Path, exported: Path, images_file: Path) -> None:
     if name == "model.layers":
-        if not infer.onednn():
-            pytest.skip("needs oneDNN: apt-get install libdnnl-dev")
         layers.write(exported / "model.onnx", exported / name)
+    elif name == "model.pte":
+        setup = Setup(exported, exported)
+        ExecuTorch.compile(setup)
+        ExecuTorch.model_file(setup).replace(exported / name)
     command = [program, "--model", exported / name, "--data", images_file, "--images", str(IMAGES)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert printed[0] == "accuracy: 100%"
@@ -117,7 +121,6 @@ def test_bad_arguments_are_refused(program: Path, exported: Path, images_file: P
     assert words in refusal(program, arguments)
 
 
-@pytest.mark.skipif(not infer.onednn(), reason="needs oneDNN: apt-get install libdnnl-dev")
 @pytest.mark.parametrize(("content", "precision", "words"), [
     (b"no arrays", "float32", "cannot be loaded"),
     ({"weight0": torch.ones(2, 3, 3, 3)}, "float32", "it has no bias0."),
@@ -145,7 +148,7 @@ def test_a_failed_build_gives_the_compilers_error_and_leaves_nothing(
 ) -> None:
     sources = tmp_path / "sources"
     shutil.copytree(infer.SOURCES, sources)
-    for name in ("infer.cpp", "onednn.cpp", "openvino.cpp"):
+    for name in ("infer.cpp", "executorch.cpp", "onednn.cpp", "openvino.cpp"):
         (sources / name).write_text("int main() { return nonsense; }")
     monkeypatch.setattr(infer, "ROOT", tmp_path)
     monkeypatch.setattr(infer, "SOURCES", sources)

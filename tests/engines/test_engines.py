@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 from conftest import Refused
+from executorch.exir._serialize._program import deserialize_pte_binary
+from executorch.extension.pybindings import portable_lib
 from helpers import export_all, tiny_network
 from onnx import numpy_helper
 
@@ -88,7 +90,7 @@ def test_an_engine_predicts_the_networks_classes(
     try:
         predicted = classes_of(name, Setup(exported, cache, precision, device), images)
     except InputError as error:
-        assert "only where the processor does" in str(error) or "needs oneDNN" in str(error)
+        assert "only where the processor does" in str(error)
         pytest.skip(str(error))
     if precision == "float32":
         assert predicted == expected
@@ -204,27 +206,36 @@ def test_an_int8_network_is_nearly_the_same(
     arrays = [numpy_helper.to_array(array) for array in onnx.load(tmp_path / "model-int8.onnx").graph.initializer]
     weights = [array.astype(int) for array in arrays if array.dtype == np.int8 and array.ndim == 4]
     assert max(abs(weight).max() for weight in weights) == largest_weight
-    reference, quantized = ENGINES["onnxruntime"](Setup(exported, tmp_path)), ENGINES["onnxruntime"](setup)
+    assert 0 < error_of("onnxruntime", exported, tmp_path, images) < 0.1
+
+
+def error_of(name: str, exported: Path, cache: Path, images: list[torch.Tensor]) -> float:
+    """The median over images of an engine's largest error of a logit in int8, relative to the largest logit."""
+    reference, quantized = (ENGINES[name](Setup(exported, cache, precision)) for precision in ("float32", "int8"))
     errors = []
     for image in images:
-        reference_logits = reference.logits(image)
-        errors.append(np.abs(quantized.logits(image) - reference_logits).max() / np.abs(reference_logits).max())
-    assert 0 < np.median(errors) < 0.1
+        reference_logits = np.array(reference.logits(image))
+        errors.append(np.abs(np.array(quantized.logits(image)) - reference_logits).max() / np.abs(reference_logits).max())
+    return float(np.median(errors))
 
 
-@pytest.mark.parametrize("batch_size", [7, 600])  # 500 calibration images are no multiple of the one, and fewer than the other
-def test_torchao_calibrates_with_training_images_at_any_batch_size(batch_size: int) -> None:
-    example = torch.zeros(batch_size, 3, 32, 32)
-    network = torch.export.export(tiny_network(), (example,)).module()
-    images = normalise(squares(batch_size, seed=0))
-    with torch.inference_mode():
-        exact = tiny_network()(images)
-    with torch.no_grad():
-        quantized = quantization.by_torchao(network, quantization.calibration_images(), example).module()(images)
-    assert 0 < (quantized - exact).abs().mean() < 0.1 * exact.abs().mean()
+def test_executorch_runs_all_of_the_network_by_xnnpack(exported: Path, tmp_path: Path, images: list[torch.Tensor]) -> None:
+    for precision in ("float32", "int8"):
+        setup = Setup(exported, tmp_path, precision)
+        ENGINES["executorch"].compile(setup)
+        (plan,) = deserialize_pte_binary(ENGINES["executorch"].model_file(setup).read_bytes()).program.execution_plan
+        assert plan.operators == [] and {delegate.id for delegate in plan.delegates} == {"XnnpackBackend"}
+    assert 0 < error_of("executorch", exported, tmp_path, images) < 0.1
 
 
-@pytest.mark.skipif(not infer.onednn(), reason="needs oneDNN: apt-get install libdnnl-dev")
+def test_executorch_uses_its_number_of_threads(exported: Path, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        setup = Setup(exported, tmp_path, threads=threads)
+        ENGINES["executorch"].compile(setup)
+        ENGINES["executorch"](setup)
+        assert portable_lib._threadpool_get_thread_count() == threads
+
+
 def test_onednn_computes_the_int8_logits_of_onnxruntime(exported: Path, tmp_path: Path) -> None:
     images, setup = squares(200, seed=0), Setup(exported, tmp_path, "int8")
     expected, logits = predict("onnxruntime", setup, images), predict("onednn-cpp", setup, images)
@@ -256,9 +267,9 @@ def test_a_missing_model_is_refused(name: str, tmp_path: Path, refused: Refused)
 
 
 def test_a_missing_library_is_named(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
-    monkeypatch.setitem(sys.modules, "torchao", None)
-    with refused("aotinductor", "torchao cannot be imported", "pip install torchao"):
-        ENGINES["aotinductor"].compile(Setup(exported, tmp_path, "int8"))
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    with refused("executorch cannot be imported", "pip install executorch"):
+        ENGINES["executorch"].compile(Setup(exported, tmp_path, "int8"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -24,9 +24,8 @@ from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
 
 SOURCES = Path(__file__).parent
-# Where oneDNN may be installed, by the system's packages or conda's
-PREFIXES = [Path(prefix) for prefix in (os.environ.get("DNNLROOT"), sys.prefix, "/usr/local", "/usr") if prefix]
-VERSION_HEADER = "include/oneapi/dnnl/dnnl_version.h"
+ONEDNN = Path(os.environ.get("DNNLROOT") or sys.prefix)  # where pip and conda install oneDNN
+VERSION_HEADER = ONEDNN / "include/oneapi/dnnl/dnnl_version.h"
 COMPILERS = ("c++", "g++", "clang++")
 OPTIONS = {"frozen", "optimize_for_inference", "channels-last"}  # those that the program knows
 
@@ -34,12 +33,13 @@ OPTIONS = {"frozen", "optimize_for_inference", "channels-last"}  # those that th
 def build(name: str = "infer") -> Path:
     """The program of this name, built unless it exists; about half a minute. Raises InputError where it cannot be built."""
     libraries = {"TORCH": Path(torch.__file__).parent}
-    if openvino := importlib.util.find_spec("openvino"):
-        libraries["OPENVINO"] = Path(openvino.origin).parent
+    for library in ("openvino", "executorch"):
+        if spec := importlib.util.find_spec(library):
+            libraries[library.upper()] = Path(spec.submodule_search_locations[0])
     versions = [metadata.version(name.lower()) for name in libraries]
-    if prefix := onednn():
-        libraries["ONEDNN"] = prefix
-        versions.append(onednn_version())
+    if version := onednn_version():
+        libraries["ONEDNN"] = ONEDNN
+        versions.append(version)
     files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".hpp", ".txt"})
     sources = [path.read_text(encoding="utf-8") for path in files]
     # Only the probe is compiled for this processor; describing that takes a second, which no timed program should wait for.
@@ -59,14 +59,11 @@ def build(name: str = "infer") -> Path:
     return program
 
 
-def onednn() -> Path | None:
-    """The folder where oneDNN and its headers are installed; None where they are not."""
-    return next((prefix for prefix in PREFIXES if (prefix / VERSION_HEADER).is_file()), None)
-
-
 def onednn_version() -> str:
-    """The version of the installed oneDNN."""
-    header = (onednn() / VERSION_HEADER).read_text(encoding="utf-8")
+    """The version of the installed oneDNN; empty where it or its headers are missing."""
+    if not VERSION_HEADER.is_file():
+        return ""
+    header = VERSION_HEADER.read_text(encoding="utf-8")
     return ".".join(re.search(rf"DNNL_VERSION_{part} (\d+)", header)[1] for part in ("MAJOR", "MINOR", "PATCH"))
 
 

@@ -41,8 +41,8 @@ namespace {
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
     "             [--precision float32] [--options frozen,channels-last] [--logits 200] [--out file]\n\n"
-    "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), an ONNX file for OpenVINO (.onnx), or\n"
-    "             its layers for oneDNN (.layers)\n"
+    "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), an ExecuTorch program (.pte), an ONNX file\n"
+    "             for OpenVINO (.onnx), or its layers for oneDNN (.layers)\n"
     "--data       a file in CIFAR-10's binary format: 1 byte of label and 3,072 bytes of pixels per image\n"
     "--images     number of images to classify\n"
     "--warmup     number of images classified before timing starts\n"
@@ -136,6 +136,13 @@ bool ends_with(const std::string& text, const std::string& end) {
     return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+Network of(const Classifier& classify) {
+    return [classify, logits = torch::empty({1, 10})](const torch::Tensor& image) {
+        classify(image.data_ptr<float>(), logits.data_ptr<float>());
+        return logits;
+    };
+}
+
 // A network of oneDNN's primitives from the layers that Python wrote with torch.save.
 Network load_layers(const std::string& path, const std::string& precision) {
     std::ifstream file(path, std::ios::binary);
@@ -146,11 +153,7 @@ Network load_layers(const std::string& path, const std::string& precision) {
         const auto* values = array.data_ptr<float>();
         arrays[entry.key().toStringRef()] = {array.sizes().vec(), {values, values + array.numel()}};
     }
-    const auto logits = torch::empty({1, 10});
-    return [classifier = make_with_onednn(arrays, precision), logits](const torch::Tensor& image) {
-        classifier(image.data_ptr<float>(), logits.data_ptr<float>());
-        return logits;
-    };
+    return of(make_with_onednn(arrays, precision));
 }
 
 Network load(const std::string& path, torch::Device device, const std::string& precision, int threads,
@@ -159,6 +162,7 @@ Network load(const std::string& path, torch::Device device, const std::string& p
     try {
         if (ends_with(path, ".onnx")) return load_with_openvino(path, precision, threads);
         if (ends_with(path, ".layers")) return load_layers(path, precision);
+        if (ends_with(path, ".pte")) return of(load_with_executorch(path, threads));
         if (ends_with(path, ".pt2")) {
             auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
             return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
@@ -200,9 +204,8 @@ void run(const Arguments& arguments) {
     const int64_t count = integer(arguments, "images", 1), warmup = integer(arguments, "warmup", 0);
     const int64_t with_logits = std::min(count, integer(arguments, "logits", 0));
     const auto &model = arguments.at("model"), &precision = arguments.at("precision");
-    const bool contiguous = ends_with(model, ".onnx") || ends_with(model, ".layers");
-    const bool float_images = contiguous || (ends_with(model, ".pt2") && precision == "int8");  // the network converts them
-    const auto image_type = float_images ? torch::kFloat32 : dtype(precision);
+    const bool by_pytorch = ends_with(model, ".pt") || ends_with(model, ".pt2");  // others convert the image themselves
+    const auto image_type = by_pytorch ? dtype(precision) : torch::kFloat32;
     const auto threads = static_cast<int>(integer(arguments, "threads", 0));
     if (threads) at::set_num_threads(threads);
     if (arguments.at("device") != "cpu" && arguments.at("device") != "cuda")
@@ -211,7 +214,7 @@ void run(const Arguments& arguments) {
     at::globalContext().setAllowTF32CuDNN(false);  // float32 means float32
     at::globalContext().setBenchmarkCuDNN(true);
     const auto options = read_options(arguments.at("options"));
-    const bool channels_last = options.count("channels-last") && !contiguous;
+    const bool channels_last = options.count("channels-last") && by_pytorch;
     const auto layout = channels_last ? torch::MemoryFormat::ChannelsLast : torch::MemoryFormat::Contiguous;
     const auto test = read_images(arguments.at("data"), count);
 

@@ -16,27 +16,10 @@ using Arguments = std::unordered_map<int, memory>;
 using Layout = memory::format_tag;
 using Type = memory::data_type;
 
-// Versions 2 and 3 of oneDNN differ in how they describe a primitive, a pooling and a ReLU.
-#if DNNL_VERSION_MAJOR < 3
-using Pooling = dnnl::pooling_v2_forward;
-
-template <typename Primitive, typename... Parts>
-auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Parts&... parts) {
-    const typename Primitive::desc description(dnnl::prop_kind::forward_inference, parts...);
-    return typename Primitive::primitive_desc(description, attributes, engine);
-}
-
-void append_relu(dnnl::post_ops& after) { after.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0); }
-#else
-using Pooling = dnnl::pooling_forward;
-
 template <typename Primitive, typename... Parts>
 auto describe(const dnnl::engine& engine, const dnnl::primitive_attr& attributes, const Parts&... parts) {
     return typename Primitive::primitive_desc(engine, dnnl::prop_kind::forward_inference, parts..., attributes);
 }
-
-void append_relu(dnnl::post_ops& after) { after.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0); }
-#endif
 
 // The activations of one image and, in int8, their scale.
 struct Activations {
@@ -122,14 +105,9 @@ private:
     }
 
     // Scale a primitive's products by `factors`: a single one, or one per output channel of a convolution.
-    void multiply(const std::vector<float>& factors, [[maybe_unused]] int argument, dnnl::primitive_attr& attributes,
-                  [[maybe_unused]] Arguments& arguments) const {
-#if DNNL_VERSION_MAJOR < 3
-        attributes.set_output_scales(factors.size() > 1 ? 1 << 1 : 0, factors);
-#else
+    void multiply(const std::vector<float>& factors, int argument, dnnl::primitive_attr& attributes, Arguments& arguments) const {
         attributes.set_scales_mask(argument, factors.size() > 1 ? 1 << 0 : 0);
         arguments[DNNL_ARG_ATTR_SCALES | argument] = copied(factors);
-#endif
     }
 
     memory reorder(memory from, const memory::desc& description, float factor = 1) {
@@ -154,12 +132,12 @@ private:
         dnnl::primitive_attr attributes;
         dnnl::post_ops after;
         Arguments arguments;
-        append_relu(after);
+        after.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
         if (int8_) {
             y.scale = array("output_scale" + which).values.at(0);
             auto factors = array("product_scale" + which).values;
             for (size_t channel = 0; channel < bias.size(); ++channel) {
-                bias[channel] /= DNNL_VERSION_MAJOR < 3 ? factors[channel] : y.scale;  // added before scaling, or after
+                bias[channel] /= y.scale;
                 factors[channel] /= y.scale;
             }
             multiply(factors, DNNL_ARG_WEIGHTS, attributes, arguments);
@@ -184,10 +162,10 @@ private:
     Activations pool(const Activations& x, int64_t window) {
         Activations y{{}, type_, x.channels, x.size / window, x.scale};
         const memory::dims none{0, 0}, side{window, window};
-        const auto description = describe<Pooling>(engine_, {}, dnnl::algorithm::pooling_max, x.data.get_desc(),
+        const auto description = describe<dnnl::pooling_forward>(engine_, {}, dnnl::algorithm::pooling_max, x.data.get_desc(),
                                                    layout(y.shape(), type_), side, side, none, none, none);
         y.data = memory(description.dst_desc(), engine_);
-        add(Pooling(description), {{DNNL_ARG_SRC, x.data}, {DNNL_ARG_DST, y.data}});
+        add(dnnl::pooling_forward(description), {{DNNL_ARG_SRC, x.data}, {DNNL_ARG_DST, y.data}});
         return y;
     }
 
