@@ -91,7 +91,7 @@ rule train:
 
 rule export:
     input: WEIGHTS
-    output: [f"{FOLDER}/export/{name}" for name in ("record.json", "model.pt", "model.pt2", "model.onnx")]
+    output: [f"{FOLDER}/export/{name}" for name in ("record.json", "model.pt", "model.pt2", "model.onnx", "model-int8.onnx")]
     log: f"{LOGS}/2_export.ipynb"
     params:
         notebook="2_export", values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"]),

@@ -33,7 +33,8 @@ def test_conda_asks_for_the_same_packages_and_ranges_as_pip() -> None:
 
 def test_the_lock_pins_every_requirement_exactly() -> None:
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)(?:; platform_machine == 'x86_64')?", line).groups() for line in lines)
+    pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!]+)(?:; platform_machine == 'x86_64')?", line).groups()
+                for line in lines)
     required = [re.match(r"[a-z0-9-]+", requirement)[0] for requirement in PROJECT["dependencies"]]
     assert set(required) <= {name.lower().replace("_", "-") for name in pins}
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from cifar_bench import error_summary
-from cifar_bench.engines.models import exists
+from cifar_bench.engines.models import INT8_FILE, exists
 from cifar_bench.records.environment import cpu_features, hardware
 from cifar_lib import ROOT, InputError, cifar10
 
@@ -55,6 +55,7 @@ class Engine:
     tuned_as: str | None = None  # the engine whose fastest options and threads this engine uses, too
     library = "torch"  # the package or module whose version is recorded
     file = "model.pt"  # the exported file that it runs
+    quantizer: str | None = None  # the engine whose int8 quantization it runs
     precisions = ("float32", "tf32", "float16", "bfloat16")
     devices = ("cpu", "cuda")
 
@@ -117,7 +118,7 @@ def cache_folder(exported: Path) -> Path:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     data = "synthetic" if cifar10.location() == cifar10.SYNTHETIC else "CIFAR-10"
     names = [*map(hardware, devices), *cpu_features(), data, *map(_version, LIBRARIES)]
-    files = [exported / "model.pt", *sorted(Path(__file__).parent.glob("*.py"))]
+    files = [exported / "model.pt", *exported.glob(INT8_FILE), *sorted(Path(__file__).parent.glob("*.py"))]
     key = hashlib.sha256(b"".join([*map(str.encode, names), *map(Path.read_bytes, files)])).hexdigest()[:16]
     folder = ROOT / "build" / "compiled" / key
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ class CppTwin(CppEngine):
         super().__init_subclass__()
         cls.twin, cls.tuned_as = twin, twin.name
         cls.option_sets, cls.library, cls.file, cls.devices = twin.option_sets, twin.library, twin.file, twin.devices
+        cls.quantizer = twin.quantizer
         cls.precisions = tuple(precision for precision in twin.precisions if precision != "tf32")  # the program never allows it
 
     @classmethod
@@ -91,6 +92,7 @@ class OneDNN(CppEngine):
     file = ONNXEngine.file
     precisions = ("float32", "bfloat16", "int8")
     devices = ONNXEngine.devices
+    quantizer = ONNXEngine.quantizer
 
     @classmethod
     def check(cls, setup: Setup) -> None:

@@ -19,6 +19,7 @@ class ExecuTorch(PythonEngine):
     file = "model.pt2"
     precisions = ("float32", "int8")
     devices = ("cpu",)
+    quantizer = "executorch"
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from cifar_bench import records
+from cifar_bench.engines import layers
 from cifar_bench.engines.base import reason_of_failure
-from cifar_bench.engines.models import exists, load_exported
+from cifar_bench.engines.models import INT8_FILE, exists, load_exported
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)  # with a batch size of 1, PyTorch would fix the batch size
 
@@ -57,12 +58,17 @@ FORMATS = {"model.pt": torchscript, "model.pt2": exported_program, "model.onnx":
 
 
 def make_missing(folder: Path, name: str) -> None:
-    """Make the file `name` of FORMATS in `folder` from model.pt, unless it exists. Raises InputError."""
+    """Make the file `name` of FORMATS in `folder` from model.pt, unless it exists. Raises InputError.
+
+    model.pt itself is made where only the int8-quantized network is there: its weights are then those of 8 bits.
+    """
     if (folder / name).is_file():
         return
-    exists(folder / "model.pt")
-    with reason_of_failure(f"{name} cannot be made from model.pt"):
-        FORMATS[name](load_exported(folder / "model.pt"), folder / name)
+    source, load = ("model.pt", load_exported) if name != "model.pt" else (INT8_FILE, layers.network)
+    if name != "model.pt" or not (folder / INT8_FILE).is_file():
+        exists(folder / "model.pt")
+    with reason_of_failure(f"{name} cannot be made from {source}"):
+        FORMATS[name](load(folder / source), folder / name)
 
 
 def _any_batch() -> tuple[dict]:

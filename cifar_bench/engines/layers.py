@@ -1,4 +1,4 @@
-"""The layers of an ONNX file of this network as plain arrays, which infer/onednn.cpp computes one by one.
+"""The layers of an ONNX file of this network: as plain arrays, which infer/onednn.cpp computes one by one, or as a network.
 
 A .layers file holds tensors by name, as `torch.save` writes and libtorch reads them: float32, except int8 weights. For each
 convolution n, from 0 in the order of execution: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), with batch
@@ -16,6 +16,7 @@ import torch
 from cifar_bench import records
 from cifar_bench.engines.base import import_library
 from cifar_lib import InputError
+from cifar_lib.model import ConvBN, ResNet9
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -27,8 +28,7 @@ def write(model: Path, path: Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     for number, convolution in enumerate(graph.nodes_of("Conv")):
         arrays[f"weight{number}"], weight_scale = graph.stored(convolution.input[1])
-        bias, bias_scale = graph.stored(convolution.input[2])
-        arrays[f"bias{number}"] = bias if bias_scale is None else bias * bias_scale
+        arrays[f"bias{number}"] = graph.in_float32(convolution.input[2])
         if weight_scale is not None:
             input_scale = graph.scale(convolution.input[0])
             if number == 0:
@@ -40,6 +40,21 @@ def write(model: Path, path: Path) -> None:
     with records.replacing(path) as scratch:
         torch.save({name: torch.from_numpy(np.array(array, np.int8 if array.dtype == np.int8 else np.float32))
                     for name, array in arrays.items()}, scratch)
+
+
+@torch.no_grad()
+def network(model: Path) -> ResNet9:
+    """The network of an ONNX file in float32, in eval mode; batch normalisation, folded into the weights, adds a bias only."""
+    graph = _Graph(model)
+    convolutions, linear = graph.nodes_of("Conv"), graph.nodes_of("Gemm")[0]
+    channels = [len(graph.in_float32(convolution.input[2])) for convolution in convolutions]
+    found = ResNet9([channels[first] for first in (0, 1, 4, 5)])  # the first convolution of each stage
+    for layer, convolution in zip((layer for layer in found.modules() if isinstance(layer, ConvBN)), convolutions):
+        layer[0].weight.copy_(torch.from_numpy(graph.in_float32(convolution.input[1])))
+        layer[1].bias.copy_(torch.from_numpy(graph.in_float32(convolution.input[2])))
+        layer[1].running_var.fill_(1 - layer[1].eps)  # divides by 1
+    found.linear.weight.copy_(torch.from_numpy(graph.in_float32(linear.input[1])))
+    return found.eval()
 
 
 class _Graph:
@@ -65,6 +80,11 @@ class _Graph:
             return self.arrays[name], None
         node = self.producer[name]
         return self.arrays[node.input[0]], self.arrays[node.input[1]]
+
+    def in_float32(self, name: str) -> np.ndarray:
+        """An array's values; if quantized, each output channel's are multiplied by its scale."""
+        array, scale = self.stored(name)
+        return np.array(array if scale is None else array * scale.reshape(-1, *[1] * (array.ndim - 1)), np.float32)
 
     def scale(self, name: str) -> np.ndarray:
         """The scale of the activations of that name."""

@@ -11,20 +11,24 @@ from cifar_bench import RUN_NAME, records
 from cifar_lib import InputError
 from cifar_lib.model import ResNet9, network_from
 
+INT8_FILE = "model-int8.onnx"  # the int8-quantized network among the exported files
+
 
 def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
     """The network that 1_train of `run` trained with `seed`, and the SHA-256 of its weights.pt.
 
-    Where that file is missing, as in the shipped run, the network is read from the run's model.pt. Raises InputError.
+    Where that file is missing, as in the shipped run, the network is read from the model.pt that was exported with the run's
+    record. Raises InputError.
     """
     training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
     weights = training / "weights.pt"
     if weights.is_file():
         return load_weights(weights), records.sha256(weights)
     if (exported / "model.pt").is_file() and (training / "record.json").is_file():
-        of_export, of_training = (records.read(folder)["measurements"]["weights_sha256"] for folder in (exported, training))
-        if of_export == of_training:
-            return load_exported(exported / "model.pt"), of_export
+        export, of_training = (records.read(folder)["measurements"] for folder in (exported, training))
+        is_export = records.sha256(exported / "model.pt") == export["formats"]["model.pt"]["sha256"]
+        if is_export and export["weights_sha256"] == of_training["weights_sha256"]:
+            return load_exported(exported / "model.pt"), export["weights_sha256"]
     raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
 
 

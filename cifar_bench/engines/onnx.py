@@ -8,24 +8,31 @@ import torch
 
 from cifar_bench.engines import export, quantization
 from cifar_bench.engines.base import PythonEngine, Setup, import_library, reason_of_failure
+from cifar_bench.engines.models import INT8_FILE
 from cifar_lib import InputError
 
 
 class ONNXEngine(PythonEngine):
-    """The base of engines that run model.onnx, or the int8-quantized network that `compile` makes of it."""
+    """The base of engines that run model.onnx, or int8-quantized model-int8.onnx, which `compile` makes where it is missing."""
 
     file = "model.onnx"
     precisions = ("float32", "int8")
     devices = ("cpu",)
+    quantizer = "onnxruntime"
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
-        return setup.cache / "model-int8.onnx" if setup.precision == "int8" else super().model_file(setup)
+        if setup.precision != "int8":
+            return super().model_file(setup)
+        exported = setup.exported / INT8_FILE
+        return exported if exported.exists() else setup.cache / INT8_FILE
 
     @classmethod
     def compile(cls, setup: Setup) -> None:
+        if setup.precision == "int8" and cls.model_file(setup).exists():
+            return
         export.make_missing(setup.exported, cls.file)
-        if setup.precision == "int8" and not cls.model_file(setup).exists():
+        if setup.precision == "int8":
             images = quantization.calibration_images()
             with reason_of_failure("ONNX Runtime cannot quantize the network"):
                 quantization.by_onnxruntime(setup.exported / cls.file, images, cls.model_file(setup))

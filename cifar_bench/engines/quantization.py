@@ -1,8 +1,8 @@
 """Int8 quantization of the exported network after training, by ONNX Runtime's tool or by PyTorch's.
 
-Training images calibrate the range of the activations; weights have a scale per output channel. On a CPU without VNNI weights
-use 7 of their 8 bits: it adds pairs of products in 16 bits, which would overflow (ONNX Runtime's documentation, "Quantize ONNX
-models").
+Training images calibrate the range of the activations; weights have a scale per output channel. ONNX Runtime's weights use 7 of
+their 8 bits, so that one file is right on any processor: without VNNI a CPU adds pairs of products in 16 bits, which would
+overflow (ONNX Runtime's documentation, "Quantize ONNX models"). XNNPACK's use all 8: it adds in 32 bits everywhere.
 """
 
 from pathlib import Path
@@ -12,10 +12,8 @@ import torch
 
 from cifar_bench import records
 from cifar_bench.engines.base import quiet
-from cifar_bench.records.environment import cpu_features
 from cifar_lib import data
 
-VNNI = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}  # CPU features, x86 then Arm, that add products in 32 bits
 CALIBRATION_IMAGES = 500  # of the training images
 QUANTIZED = ["Conv", "Relu", "Add", "MaxPool"]  # not the last layer: it is 1/40,000 of the FLOP and yields the logits
 PERCENTILE = 99.999  # of the activations lie within the quantized range; the few beyond it are clipped
@@ -33,15 +31,15 @@ def by_onnxruntime(model: Path, images: torch.Tensor, path: Path) -> None:
     with records.replacing(path) as scratch, quiet():
         quantization.quantize_static(
             model, scratch, reader, quant_format=quantization.QuantFormat.QDQ, op_types_to_quantize=QUANTIZED,
-            per_channel=True, reduce_range=not _has_vnni(), activation_type=quantization.QuantType.QUInt8,
+            per_channel=True, reduce_range=True, activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, calibrate_method=quantization.CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": PERCENTILE})
 
 
 def for_xnnpack(network: torch.nn.Module, images: torch.Tensor) -> torch.fx.GraphModule:
-    """`network`, a module of `torch.export`, int8-quantized as XNNPACK computes: float32 in and out, all layers in int8.
+    """`network`, a module of `torch.export`, with all layers int8-quantized for XNNPACK; input and output stay float32.
 
-    `images` are those of `calibration_images`. Weights have all 8 bits: without VNNI, too, XNNPACK adds products in 32 bits.
+    `images` are those of `calibration_images`.
     """
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
     from torchao.quantization.pt2e import quantize_pt2e
@@ -57,7 +55,3 @@ def for_xnnpack(network: torch.nn.Module, images: torch.Tensor) -> torch.fx.Grap
 def calibration_images() -> torch.Tensor:
     """Normalised training images that calibrate the range of the activations, float32 N×3×32×32."""
     return data.normalise(data.load("train").first(CALIBRATION_IMAGES).images)
-
-
-def _has_vnni() -> bool:
-    return not VNNI.isdisjoint(cpu_features())

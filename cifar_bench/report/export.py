@@ -16,7 +16,11 @@ def sentence(measured: Mapping) -> str:
     furthest = max(formats, key=lambda name: formats[name]["relative_error"])
     error = formats[furthest]["relative_error"]
     difference = f"differ by at most {error:.3g} of the largest logit ({furthest})" if error else "are identical"
-    return f"Changed predictions: {changed}; logits {difference}."
+    words = f"Changed predictions: {changed}; logits {difference}."
+    if int8 := measured.get("int8"):  # older records have none
+        words += (f" Int8-quantized (model-int8.onnx, {int8['file_bytes'] / 1e6:.1f} MB), the accuracy is {int8['accuracy']:.2f}% "
+                  f"with {int8['changed_predictions']:,} changed predictions.")
+    return words
 
 
 def table(measured: Mapping) -> pd.DataFrame:

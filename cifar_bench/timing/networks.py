@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_bench import records
+from cifar_bench.engines import export
 from cifar_bench.engines.base import Setup, cache_folder
 from cifar_bench.engines.models import load_exported
 from cifar_bench.timing import roofline
@@ -31,12 +32,17 @@ def folder_of(network: str, exported: Path) -> Path:
 
 
 def describe(exported: Path) -> dict:
-    """What the record of an export says of its network: `accuracy` (%), `parameters`, `flop` of an image, `weights_sha256`.
+    """What the record of an export says of its network: `accuracy` (%), `parameters`, `weights_sha256`, and an image's FLOP.
 
-    Adds `flop_without_padding`, the sum over `roofline.layers`. Raises InputError where there is no record.
+    These are `flop`, and `flop_without_padding`, which older records lack. Makes model.pt where only the int8-quantized network
+    is there. Raises InputError where there is no record.
     """
-    measured, layers = records.read(exported)["measurements"], roofline.layers(load_exported(exported / "model.pt"))
-    return {"flop": measured["forward_flop"], "flop_without_padding": sum(layer.flop for layer in layers),
+    measured = records.read(exported)["measurements"]
+    export.make_missing(exported, "model.pt")
+    without_padding = measured.get("flop_without_padding")
+    if without_padding is None:
+        without_padding = roofline.flop_without_padding(load_exported(exported / "model.pt"))
+    return {"flop": measured["forward_flop"], "flop_without_padding": without_padding,
             **{name: measured[name] for name in ("parameters", "accuracy", "weights_sha256")}}
 
 

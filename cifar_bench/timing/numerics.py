@@ -33,8 +33,12 @@ def compare_predictions(rows: Sequence[dict], exported: Path, test: Split) -> No
 
 @measurement_lock()
 def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
-    """Add `test_accuracy` (%), the accuracy on `test` of the file that was timed, to each row that ran."""
+    """Add `test_accuracy` (%), the accuracy on `test` of the file that was timed, to each row that ran.
+
+    Adds `quantizer`, too: the engine whose int8 quantization it is.
+    """
     for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):
+        row["quantizer"] = ENGINES[row["engine"]].quantizer if row["precision"] == "int8" else None
         logits = predict(row["engine"], setup_of(row, exported), test.images)
         row.update(predictions(logits, None, test.labels.numpy()))
 

@@ -69,6 +69,11 @@ def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
     return found
 
 
+def flop_without_padding(network: ResNet9) -> int:
+    """The FLOP of one image's forward pass without products with the zero padding."""
+    return sum(layer.flop for layer in layers(network))
+
+
 @measurement_lock()
 def measure_all(
     network: ResNet9, precisions: Sequence[str], device: str, batch_sizes: Sequence[int], threads: int = 0
