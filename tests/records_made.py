@@ -33,8 +33,8 @@ PARAMETERS = {
                   "repeats": 0},
     "4_half_precision": {"engines": ["torchscript", "onnxruntime"], "precisions": ["float32", "float16", "int8"], "images": 100,
                          "warmup": 10, "test_images": 200, "max_batch_size": 2, "threads": 1, "repeats": 0},
-    "5_faster": {"engines": ["onnxruntime"], "precisions": ["float32", "int8"], "images": 100, "warmup": 10, "test_images": 200,
-                 "threads": 1, "repeats": 0},
+    "5_faster": {"networks": [], "engines": ["onnxruntime"], "precisions": ["float32", "int8"], "images": 100, "warmup": 10,
+                 "test_images": 200, "threads": 1, "repeats": 0},
 }
 
 

@@ -6,8 +6,9 @@ the median. The baseline is TorchScript with the original network in float32; ra
 
 from collections.abc import Mapping, Sequence
 
-from cifar_bench.analysis import latency, precision, statistics
+from cifar_bench.analysis import latency, statistics
 from cifar_bench.analysis.latency import BASE
+from cifar_bench.analysis.precision import work_per_image
 
 ORIGINAL = ""  # the name of the run's own network, which has the original's architecture
 
@@ -25,6 +26,12 @@ def base(rows: Sequence[Mapping]) -> Mapping | None:
     """The row of the baseline; None where it did not run."""
     return next((row for row in rows if "runs" in row and
                  (row["network"], row["engine"], row["precision"]) == (ORIGINAL, BASE, "float32")), None)
+
+
+def other_baselines(rows: Sequence[Mapping]) -> list[Mapping]:
+    """Of `ran`'s rows of the original network in float32, TorchScript from C++ and the fastest."""
+    float32 = [row for row in rows if (row["network"], row["precision"]) == (ORIGINAL, "float32") and row["engine"] != BASE]
+    return [row for row in float32 if row["engine"] == f"{BASE}-cpp" or row == float32[0]]
 
 
 def ran(record: Mapping) -> list[dict]:
@@ -63,23 +70,41 @@ def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
     return statistics.accuracy_interval(row["test_accuracy"], record["measurements"]["test_images"])
 
 
-def time_breakdown(row: Mapping, record: Mapping) -> dict[str, float] | None:
-    """A row's median latency (µs) as the time at the `roofline` and the `overhead`.
+def roofline_us(network: str, precision: str, record: Mapping) -> float | None:
+    """The latency (µs) of a network at the machine's roofline; None where the peak or the network's FLOP are not on record.
 
-    At the roofline the arithmetic runs at the machine's measured peak FLOP/s while the weights are read once at the fastest
-    copy's rate: the longer of the two counts, not their sum, since they can overlap. Like the peak, the FLOP leave out products
-    with the zero padding. Overhead is the rest: per-layer dispatch, moving activations, and work too small to fill the
-    arithmetic units. It is 0 where the engine is as fast as that or faster, which happens where the peak was measured too low
-    or the engine needs fewer products. None where the precision's peak or the network's FLOP are not on record.
+    There the arithmetic runs at the measured peak FLOP/s while the weights are read once at the fastest copy's rate: the longer
+    of the two counts, not their sum, since they can overlap. Like the peak, the FLOP leave out products with the zero padding.
     """
     measured = record["measurements"]
-    roofline = next((each for each in measured["rooflines"] if each["precision"] == row["precision"]), None)
-    flop = measured["networks"][row["network"]].get("flop_without_padding")
-    if not flop and row["network"] == ORIGINAL:  # older records have them in their layers only, which are the original's
-        flop = precision.work_per_image(record)[0]
+    roofline = next((each for each in measured["rooflines"] if each["precision"] == precision), None)
+    described = measured["networks"][network]
+    flop = described.get("flop_without_padding")
+    if not flop and network == ORIGINAL:  # older records have them in their layers only, which are the original's
+        flop = work_per_image(record)[0]
     if not flop or not roofline:
         return None
-    weight_bytes = row["parameters"] * roofline["element_bytes"]
+    weight_bytes = described["parameters"] * roofline["element_bytes"]
     fastest_copy = max(copy["bytes_per_s"] for copy in roofline["copies"])
-    least = 1e6 * max(flop / roofline["peak_flop_per_s"], weight_bytes / fastest_copy)
-    return {"roofline": min(least, row["us"]), "overhead": max(0.0, row["us"] - least)}
+    return 1e6 * max(flop / roofline["peak_flop_per_s"], weight_bytes / fastest_copy)
+
+
+def roofline(record: Mapping) -> list[tuple[float, float]]:
+    """For each network, its `roofline_us` in the fastest precision, and its accuracy (%); fastest first."""
+    points, measured = [], record["measurements"]
+    for name, network in measured["networks"].items():
+        bounds = [roofline_us(name, each["precision"], record) for each in measured["rooflines"]]
+        if all(bounds):
+            points.append((min(bounds, default=0.0), network["accuracy"]))
+    return sorted(points)
+
+
+def time_breakdown(row: Mapping, record: Mapping) -> dict[str, float] | None:
+    """A row's median latency (µs) as `roofline_us` and the `overhead`; None where that is None.
+
+    Overhead is the rest: per-layer dispatch, moving activations, and work too small to fill the arithmetic units. It is 0 where
+    the engine is as fast as the roofline or faster, which happens where the peak was measured too low or the engine needs fewer
+    products.
+    """
+    least = roofline_us(row["network"], row["precision"], record)
+    return least and {"roofline": min(least, row["us"]), "overhead": max(0.0, row["us"] - least)}

@@ -216,20 +216,21 @@ def speedup_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     if mismatch := admissible.export_mismatch(claim, base, evidence, by_step):
         return not_run(mismatch, evidence)
     rows = [admissible.with_seeds(row, evidence, by_step) for row in frontier.ran(evidence.record)]
-    accurate = [row for row in rows if row["test_accuracy"] >= accuracy and admissible.mean_accuracy_exceeds(row, accuracy)]
+    accurate = [row for row in rows if row["test_accuracy"] >= accuracy and admissible.mean_accuracy_exceeds(row, claim)]
     row = accurate[0] if accurate else None
     pending = frontier.fastest_at([row for row in rows if _speedup(row)[1][1] >= claim["speedup"]
-                                   and admissible.mean_accuracy_is_open(row, accuracy)], accuracy)
+                                   and admissible.mean_accuracy_is_open(row, claim)], accuracy)
     if pending and (not row or _speedup(row)[1][1] < claim["speedup"]):
         trained = pending["seed_accuracies"]
-        if len(trained) < latency.MIN_RUNS:
-            reason = f"{frontier.name(pending)}: {len(trained)} of {latency.MIN_RUNS} seeds of its network trained"
+        if len(trained) < claim["seeds"]:
+            scored = "scored as it is quantized" if pending["precision"] == "int8" else "trained"
+            reason = f"{frontier.name(pending)}: {len(trained)} of {claim['seeds']} seeds of its network {scored}"
             return Judgement(NOT_RUN, reason, _speedup_and_accuracy(pending), [evidence, *pending["seeds"]])
         mean = format_interval(np.mean(trained), statistics.mean_interval(trained), "%")
         reason = f"{frontier.name(pending)}: the network's mean accuracy over {len(trained)} seeds is {mean}"
         return Judgement(INCONCLUSIVE, reason, _speedup_and_accuracy(pending), [evidence, *pending["seeds"]])
     if not row:
-        reason = f"no file reached {accuracy:g}% with an interval of the mean above that over {latency.MIN_RUNS} seeds or more"
+        reason = f"no file reached {accuracy:g}% with an interval of the mean above that over {claim['seeds']} seeds or more"
         return Judgement(NOT_REPRODUCED, reason, used=[evidence])
     ours, seeds, runs = _speedup_and_accuracy(row), row["seed_accuracies"], latency.paired_runs(row, base)
     if reason := insufficient_sample(runs, "runs"):

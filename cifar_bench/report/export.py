@@ -18,8 +18,8 @@ def sentence(measured: Mapping) -> str:
     difference = f"differ by at most {error:.3g} of the largest logit ({furthest})" if error else "are identical"
     words = f"Changed predictions: {changed}; logits {difference}."
     if int8 := measured.get("int8"):  # older records have none
-        words += (f" Int8-quantized (model-int8.onnx, {int8['file_bytes'] / 1e6:.1f} MB), the accuracy is {int8['accuracy']:.2f}% "
-                  f"with {int8['changed_predictions']:,} changed predictions.")
+        words += (f" Int8-quantized (model-int8.onnx, {int8['file_bytes'] / 1e6:.1f} MB), the network has an accuracy of "
+                  f"{int8['accuracy']:.2f}%, with {int8['changed_predictions']:,} changed predictions.")
     return words
 
 

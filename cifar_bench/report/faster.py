@@ -30,8 +30,10 @@ def sentence(record: Mapping, accuracy: float) -> str:
              f"{winner['engine']}: median latency {winner['us']:,.0f} µs, accuracy {winner['test_accuracy']:.2f}% on "
              f"{images:,} test images.")
     if "ratio" in winner:
-        words += (f" It is {times_faster(winner['ratio'])} {VERSUS}, which was timed in the same rounds and takes "
-                  f"{frontier.base(rows)['us']:,.0f} µs.")
+        compared = [f"{times_faster(winner['ratio'])} {VERSUS} ({frontier.base(rows)['us']:,.0f} µs)"]
+        compared += [f"{times_faster(latency.paired_ratio(winner, row)[0])} than {row['engine']} with it in float32 "
+                     f"({row['us']:,.0f} µs)" for row in frontier.other_baselines(rows) if row != winner]
+        words += f" In the same rounds, it is {listed(compared)}."
     return words
 
 
@@ -81,6 +83,9 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         axis.step([row["us"] for row in optimal], [row["test_accuracy"] for row in optimal], where="post", color="0.4",
                   linewidth=1.5)
         axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
+        if bound := frontier.roofline(record):
+            axis.plot(*zip(*bound), color="0.6", linewidth=1, linestyle="--", marker=".")
+            axis.annotate("roofline", bound[-1], (0, 6), textcoords="offset points", fontsize=8, color="0.4", ha="center")
         for row in rows:
             low, high = frontier.accuracy_interval(row, record)
             axis.errorbar([row["us"]], [row["test_accuracy"]], fmt=MARKS[row["precision"]], capsize=2, elinewidth=0.7,

@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.autograd import DeviceType
 from torch.nn.functional import conv2d
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from cifar_bench.engines.base import PRECISIONS, import_library
+from cifar_bench.engines.base import PRECISIONS
 from cifar_bench.records.environment import cores
 from cifar_bench.timing.machine import measurement_lock
 from cifar_lib.model import ResNet9
@@ -94,12 +92,10 @@ def measure(network: ResNet9, precision: str, device: str, batch_sizes: Sequence
     dtype = PRECISIONS[precision]
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    if precision == "int8":  # PyTorch has no such products on a CPU: ONNX Runtime's are measured
-        products, points = {"matrix product": _int8_flop_per_s(threads)}, []
-    else:
-        before, points = _products(dtype, device), _points(network, dtype, device, batch_sizes)
-        after = _products(dtype, device)  # again: the machine may have been slower before
-        products = {kind: max(before[kind], after[kind]) for kind in before}
+    before = _products(dtype, device)
+    points = _points(network, dtype, device, batch_sizes) if dtype.is_floating_point else []
+    after = _products(dtype, device)  # again: the machine may have been slower before
+    products = {kind: max(before[kind], after[kind]) for kind in before}
     return {"precision": precision, "threads": threads, "element_bytes": dtype.itemsize, "products": products,
             "peak_flop_per_s": max(products.values()), "copies": [_copy(count, device) for count in COPIES], "points": points}
 
@@ -117,33 +113,13 @@ def _points(network: ResNet9, dtype: torch.dtype, device: str, batch_sizes: Sequ
 
 
 def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
-    """The peak FLOP/s of each kind of large product."""
-    matrices = (((side, side), (side, side)) for side in MATRICES)
-    images = (((count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
+    """The peak FLOP/s of each kind of large product; PyTorch has no convolution of integers."""
+    matrices = ((2 * side**3, (side, side), (side, side)) for side in MATRICES)
+    if not dtype.is_floating_point:
+        return {"matrix product": _peak_flop_per_s(torch._int_mm, matrices, dtype, device)}
+    images = ((2 * count * 30 * 30 * 256 * 256 * 3 * 3, (count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
     return {"matrix product": _peak_flop_per_s(torch.matmul, matrices, dtype, device),
             "convolution": _peak_flop_per_s(conv2d, images, dtype, device)}
-
-
-def _int8_flop_per_s(threads: int) -> float:
-    """The peak FLOP/s of ONNX Runtime's product of two matrices of 8-bit integers, on the CPU."""
-    onnxruntime, onnx = import_library("onnxruntime"), import_library("onnx")
-    TensorProto, helper = onnx.TensorProto, onnx.helper
-    options, random, rates = onnxruntime.SessionOptions(), np.random.default_rng(0), []
-    options.intra_op_num_threads = threads
-    for side in MATRICES:
-        weights = onnx.numpy_helper.from_array(random.integers(-64, 64, (side, side), np.int8), "weights")
-        graph = helper.make_graph(
-            [helper.make_node("MatMulInteger", ["images", "weights"], ["product"])], "product",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, [side, side])],
-            [helper.make_tensor_value_info("product", TensorProto.INT32, [side, side])], [weights])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        images = {"images": random.integers(0, 256, (side, side), np.uint8)}
-        seconds = min(_seconds(lambda a=session, b=images: a.run(None, b), "cpu"))
-        rates.append(2 * side**3 / seconds)
-        if seconds > PRODUCT_TIMEOUT_S:
-            break
-    return max(rates)
 
 
 def _copy(count: int, device: str) -> dict[str, float]:
@@ -153,18 +129,16 @@ def _copy(count: int, device: str) -> dict[str, float]:
 
 
 def _peak_flop_per_s(
-    work: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]],
+    work: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], sizes: Iterable[tuple[int, tuple[int, ...], tuple[int, ...]]],
     dtype: torch.dtype, device: str,
 ) -> float:
-    """The peak FLOP/s of `work` on two arrays of these shapes, which grow."""
+    """The peak FLOP/s of `work` on two arrays; `sizes` are its FLOP and their shapes, and grow."""
     rates = []
-    for shape in shapes:
-        first, second = (_channels_last(torch.randn(sides, device=device).to(dtype)) for sides in shape)
-        with FlopCounterMode(display=False) as counter:
-            work(first, second)
-        seconds = _seconds(lambda a=first, b=second: work(a, b), device)
-        rates.append(counter.get_total_flops() / min(seconds))
-        if min(seconds) > PRODUCT_TIMEOUT_S:
+    for flop, *shapes in sizes:
+        first, second = (_channels_last(torch.randn(shape, device=device).to(dtype)) for shape in shapes)
+        seconds = min(_seconds(lambda a=first, b=second: work(a, b), device))
+        rates.append(flop / seconds)
+        if seconds > PRODUCT_TIMEOUT_S:
             break
     return max(rates)
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 from helpers import tiny_network
 
-from cifar_bench.engines import export
+from cifar_bench.engines import export, layers, quantization
+from cifar_bench.engines.base import Setup
+from cifar_bench.engines.models import load_exported
+from cifar_bench.engines.onnx import ONNXRuntime
 from cifar_lib import ROOT
 
 EXPORT = """
@@ -85,3 +88,20 @@ def test_a_missing_file_is_made_from_the_torchscript_with_the_same_bytes(
     export.make_missing(tmp_path, name)
     assert (tmp_path / name).read_bytes() == (folders[0] / name).read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", name}
+
+
+def test_the_network_is_made_from_the_int8_quantized_file_where_only_that_is_there(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    images = torch.rand(50, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    quantization.by_onnxruntime(folders[0] / "model.onnx", images, tmp_path / "model-int8.onnx")
+    for name in ("model.pt", "model.onnx"):
+        export.make_missing(tmp_path, name)
+    exact, rounded, again = tiny_network(), load_exported(tmp_path / "model.pt"), layers.network(tmp_path / "model.onnx")
+    with torch.inference_mode():
+        reference_logits, logits, same = exact(images), rounded(images), again(images)
+    assert 0 < (logits - reference_logits).abs().max() < 0.05 * reference_logits.abs().max()
+    assert (same - logits).abs().max() <= 1e-5 * logits.abs().max()
+    setup = Setup(tmp_path, tmp_path / "cache", "int8")
+    ONNXRuntime.compile(setup)
+    assert ONNXRuntime.model_file(setup) == tmp_path / "model-int8.onnx" and not setup.cache.exists()

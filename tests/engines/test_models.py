@@ -70,7 +70,8 @@ def write_record(home: Path) -> Callable[[str, str], Path]:
 
     def write(step: str, sha256: str) -> Path:
         record = records.Step(step, "mine", {})
-        record.write({"weights_sha256": sha256}, {"dataset": "CIFAR-10"})
+        formats = {path.name: {"sha256": records.sha256(path)} for path in record.folder.glob("model.pt")}
+        record.write({"weights_sha256": sha256, "formats": formats}, {"dataset": "CIFAR-10"})
         return record.folder
 
     return write
@@ -89,12 +90,16 @@ def test_without_weights_the_network_is_read_from_the_export_of_the_same_trainin
 ) -> None:
     for seed, sha256 in (("seed3", "abc"), ("seed4", "def")):
         write_record(f"train/{seed}", sha256)
-    shutil.copy(exported, write_record("export", "abc"))
+    shutil.copy(exported, records.step_folder("mine", "export"))
+    folder = write_record("export", "abc")
     network, sha256 = trained_network("mine", 3)
     assert same(network, tiny_network()) and not network.training
     assert sha256 == "abc"
     with refused("seed4/weights.pt", "run=mine", "seed=4"):
         trained_network("mine", 4)
+    (folder / "model.pt").write_bytes(b"made of the int8-quantized network, say")
+    with refused("seed3/weights.pt", "run=mine", "seed=3"):
+        trained_network("mine", 3)
 
 
 @pytest.mark.parametrize("seed", [3, 5], ids=["no export", "no training run"])

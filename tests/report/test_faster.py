@@ -35,7 +35,7 @@ def test_every_row_that_ran_is_shown_and_every_other_has_its_reason(record: dict
     record["measurements"]["rows"].append(
         {"network": "narrow", "engine": "openvino", "precision": "float16", "reason": "it does not run here."})
     drawn = faster.accuracy_against_latency(record, 0)
-    assert len(faster.table(record)) == len(drawn.numbers) == len(frontier.ran(record)) == 3
+    assert len(faster.table(record)) == len(drawn.numbers) == len(frontier.ran(record)) == 4
     assert drawn.title.startswith(f"0% accuracy at a median latency of {frontier.ran(record)[0]['us']:,.0f} µs")
     assert faster.reasons(record) == ["narrow, openvino, float16: it does not run here."]
 

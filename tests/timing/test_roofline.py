@@ -86,6 +86,6 @@ def test_the_repeats_share_the_seconds(seconds: float, repeated: int, monkeypatc
 def test_the_best_rate_is_the_peak_and_no_larger_product_is_tried_after_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([[2e-3, 1e-3], [1e-3, 4e-3], [0.2, 0.3], [1e-9]])
     monkeypatch.setattr(roofline, "_seconds", lambda work, device: next(seconds))
-    shapes = (((side, side), (side, side)) for side in (8, 16, 32, 64))
-    assert roofline._peak_flop_per_s(torch.matmul, shapes, torch.float32, "cpu") == pytest.approx(2 * 16**3 / 1e-3)
+    sizes = ((2 * side**3, (side, side), (side, side)) for side in (8, 16, 32, 64))
+    assert roofline._peak_flop_per_s(torch.matmul, sizes, torch.float32, "cpu") == pytest.approx(2 * 16**3 / 1e-3)
     assert next(seconds) == [1e-9]  # of the largest
