@@ -90,8 +90,10 @@ def test_without_weights_the_network_is_read_from_the_export_of_the_same_trainin
 ) -> None:
     for seed, sha256 in (("seed3", "abc"), ("seed4", "def")):
         write_record(f"train/{seed}", sha256)
-    shutil.copy(exported, records.step_folder("mine", "export"))
-    folder = write_record("export", "abc")
+    folder = records.step_folder("mine", "export")
+    folder.mkdir(parents=True)
+    shutil.copy(exported, folder)
+    write_record("export", "abc")
     network, sha256 = trained_network("mine", 3)
     assert same(network, tiny_network()) and not network.training
     assert sha256 == "abc"
