@@ -1,7 +1,8 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
 #
 # A step runs again when its parameters, its inputs or its code change (`digest`: its code cells and the modules they import),
-# never because a notebook or a module was merely touched or saved.
+# never because a notebook or a module was merely touched or saved. A training run depends on cifar_lib and its notebook alone, as its
+# checkpoints do: scoring its network int8-quantized, say, is no reason to train for hours again.
 import glob
 import json
 import os
@@ -82,7 +83,7 @@ rule train:
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
     params:
         notebook="1_train", values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"]),
-        code=code.digest("1_train")
+        code=code.training_digest()
     threads: workflow.cores
     priority: 4
     resources: **GPU

@@ -36,6 +36,12 @@ def digest(notebook: str, without: Iterable[str] = SHOWN) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def training_digest() -> str:
+    """The digest of the code that decides what weights a training run ends with: the cells of 1_train, and cifar_lib."""
+    subpackages = (path.name for path in (ROOT / PACKAGES[1]).iterdir() if path.is_dir())
+    return digest("1_train", without=subpackages)
+
+
 def notebook_code(text: str) -> str:
     """The code cells of a notebook, joined."""
     return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")

@@ -165,7 +165,7 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
         ".locks", *sorted([RUN, *COMMITTED_RUNS, "narrow"])]
 
 
-def test_training_stops_at_a_loss_that_is_not_finite_and_resumes_from_the_last_checkpoint_with_other_threads(
+def test_training_stops_at_a_loss_that_is_not_finite_and_resumes_from_the_last_checkpoint_of_the_same_code(
     home: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     parameters = {"run": "lab", "width": 2, "epochs": 3, "batch_size": 100, "train_images": 200, "test_images": 100,
@@ -181,5 +181,10 @@ def test_training_stops_at_a_loss_that_is_not_finite_and_resumes_from_the_last_c
     kept, = (home / "results" / "lab" / "train" / "seed0").glob("checkpoint-*")
     assert "-0001-" in kept.name
     monkeypatch.setattr(recipes, "schedule", lambda recipe, step, steps: 1.0)
-    run_notebook("1_train", parameters | {"threads": 1})
-    assert records.read(kept.parent)["measurements"]["resumed_after"] == [1] and threads == [2, 1]
+    for resumed_after in ([], [1]):  # by other code, then by the same with other threads
+        with monkeypatch.context() as other:
+            if not resumed_after:
+                other.setattr(code, "training_digest", lambda: "other code")
+            run_notebook("1_train", parameters | {"threads": 1})
+        assert records.read(kept.parent)["measurements"]["resumed_after"] == resumed_after
+    assert threads == [2, 1, 1]
