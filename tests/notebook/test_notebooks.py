@@ -139,10 +139,10 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
     for name, *parameters in (
         ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
         ("2_export", f"weights_from={RUN}", "test_images=200"),
-        ("1_train", "epochs=1", "train_images=256", "test_images=100", "widths=[2,4,6,8]", f"teachers=[{RUN}/0]", "run=narrow"),
-        ("2_export", "weights_from=narrow", "test_images=200", "run=narrow"),
+        ("1_train", "epochs=1", "train_images=256", "test_images=100", "widths=[2,4,6,8]", f"teachers=[{RUN}/0]", "run=student"),
+        ("2_export", "weights_from=student", "test_images=200", "run=student"),
         ("5_faster", "images=100", "warmup=5", "test_images=100", "threads=1", "repeats=0", "engines=[onnxruntime]",
-         "precisions=[int8]", "networks=[narrow]"),
+         "precisions=[int8]", "networks=[student]"),
         ("6_report",),
     ):
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
@@ -154,15 +154,15 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
     assert {verdicts[claim] for claim in ("accuracy-above-94", "accuracy-five-runs", "exported-accuracy")} == {rules.NOT_RUN}
     assert verdicts["network-size"] == rules.NOT_REPRODUCED  # it has width 4
     teacher, distilled = (json.loads((root / "results" / run / "train" / "seed0" / "record.json").read_text())["measurements"]
-                          for run in (RUN, "narrow"))
+                          for run in (RUN, "student"))
     assert teacher["recipe"] == asdict(RECIPES["fast"]) and distilled["widths"] == [2, 4, 6, 8]
     assert distilled["teachers"] == [{"training": f"{RUN}/0", "weights_sha256": teacher["weights_sha256"]}]
     faster = json.loads((folder / "faster" / "record.json").read_text())["measurements"]
-    assert {row["network"] for row in faster["rows"] if "runs" in row} == {"", "narrow"}
+    assert {row["network"] for row in faster["rows"] if "runs" in row} == {"", "student"}
     assert sorted(path.name for path in elsewhere.iterdir()) == [
         f"{name}.ipynb" for name in ("1_train", "2_export", "5_faster", "6_report")]
     assert sorted(path.name for path in (root / "results").iterdir()) == [
-        ".locks", *sorted([RUN, *COMMITTED_RUNS, "narrow"])]
+        ".locks", *sorted([RUN, *COMMITTED_RUNS, "student"])]
 
 
 def test_training_stops_at_a_loss_that_is_not_finite_and_resumes_from_the_last_checkpoint_of_the_same_code(
