@@ -21,14 +21,15 @@ COPIED = (".gitignore", "LICENSE", "Makefile", "README.md", "Snakefile", "claims
           *(f"results/{run}" for run in COMMITTED_RUNS))
 OMITTED = shutil.ignore_patterns("__pycache__", "node_modules", ".ipynb_checkpoints", "report.html")
 # Called in place of python and jupyter where only Snakemake's decisions matter: it writes the files of a step, and fails before
-# or after that where it is told to.
+# or after that, or hangs, where it is told to.
 STEP = """
-import os, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 
 FILES = {
     "1_train": ["train/seed0/weights.pt", "train/seed0/record.json"],
-    "2_export": ["export/model.pt", "export/model.pt2", "export/model.onnx", "export/record.json"],
+    "2_export": ["export/model.pt", "export/model.pt2", "export/model.onnx", "export/model-int8.onnx",
+                 "export/record.json"],
     "3_latency": ["latency/record.json"],
     "4_half_precision": ["half_precision/record.json"],
     "5_faster": ["faster/record.json"],
@@ -42,6 +43,9 @@ if "cifar_bench.notebook.execute" in sys.argv:
         print(step, file=steps)
     if step == os.environ.get("FAILS_BEFORE"):
         sys.exit(1)
+    if step == os.environ.get("HANGS"):  # and so does what it started, as a kernel is, in a session of its own
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        subprocess.run(["sleep", "99"], start_new_session=True)
     for path in [run / name for name in FILES[step]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{step} at {time.time_ns()}")  # other content each time, or what follows would not be run again
@@ -85,6 +89,7 @@ def commit(folder: Path) -> None:
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """The environment in which this Python and its children import the packages from the copy in `folder`."""
     own = {"PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+           "CIFAR_BENCH_LOCK": str(folder),
            "OMP_WAIT_POLICY": "passive"}  # waiting threads must not take the cores of other tests
     return {**os.environ, **own, **more}
 
@@ -106,24 +111,26 @@ class MakeReport:
         self._script = folder / ".venv" / "step.py"
         self._script.write_text(STEP)
 
-    def __call__(
-        self, *arguments: str, target: str = "report", **environ: str
-    ) -> tuple[list[str], subprocess.CompletedProcess]:
-        """The steps that ran, and the finished command."""
+    def start(self, *arguments: str, target: str = "report", **environ: str) -> subprocess.Popen:
+        """Start the command; `steps` will name the steps that run."""
         self.steps.write_text("")
         for name in ("python", "jupyter"):
             path = self.bin / name
             path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{self._script}" "$@"\n')
             path.chmod(0o755)
-        try:
-            process = subprocess.run(
-                ["make", target, "PROFILE=smoke", *arguments], cwd=self.folder, capture_output=True, text=True,
-                env=environment(self.folder, STEPS=str(self.steps), **environ),
-            )
-        finally:
-            for name in ("python", "jupyter"):
-                (self.bin / name).unlink()
-        return self.steps.read_text().split(), process
+        return subprocess.Popen(["make", target, "PROFILE=smoke", *arguments], cwd=self.folder, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=environment(self.folder, STEPS=str(self.steps), **environ))
+
+    def __call__(
+        self, *arguments: str, target: str = "report", **environ: str
+    ) -> tuple[list[str], subprocess.CompletedProcess]:
+        """The steps that ran, and the finished command."""
+        process = self.start(*arguments, target=target, **environ)
+        output, errors = process.communicate()
+        for name in ("python", "jupyter"):
+            (self.bin / name).unlink()
+        return self.steps.read_text().split(), subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def edit_parameters(notebook: Path, **defaults: object) -> None:

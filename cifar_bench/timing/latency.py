@@ -55,15 +55,15 @@ def time_engine(engine: PythonEngine, images: Sequence[torch.Tensor], warmup: in
     """Warm an engine up and time it on `images` (normalised, float32 1×3×32×32 each), in this process.
 
     Returns `warmup_ns` and `ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first
-    LOGGED_IMAGES), and the `background_cores` that other processes kept busy while `images` were timed.
+    LOGGED_IMAGES), `background_cores` and `stopped_cores` (see `BackgroundLoad.read`).
     """
     warmup_ns = timer.warm_up(engine.classify, images, warmup)
     background = BackgroundLoad()
     ns, classes = timer.time_images(engine.classify, images)
-    background_cores = background.cores()
+    interference = background.read()
     logits = [torch.as_tensor(engine.logits(image)).to("cpu", torch.float32, copy=True) for image in images[:LOGGED_IMAGES]]
     return {"ns": ns, "classes": classes, "logits": torch.cat(logits).numpy(), "warmup_ns": warmup_ns,
-            "background_cores": background_cores}
+            **interference}
 
 
 def measure(
@@ -128,7 +128,7 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
         "block_p50_ns": [float(np.median(block)) for block in blocks],
         "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # it includes lazy initialisation
         "load_ns": int(result["load_ns"]),
-        "background_cores": None if np.isnan(result["background_cores"]) else float(result["background_cores"]),
+        **{name: None if np.isnan(result[name]) else float(result[name]) for name in ("background_cores", "stopped_cores")},
         **({"gpu_mhz": int(result["gpu_mhz"])} if "gpu_mhz" in result else {}),
     }
 

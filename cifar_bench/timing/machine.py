@@ -1,24 +1,24 @@
 """The machine while something is timed: one measurement at a time, the background load, the state, and the clock."""
 
+import errno
 import os
+import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import psutil
-from filelock import FileLock, Timeout
 
 from cifar_bench.engines import infer
-from cifar_bench.records.state import PROBES
+from cifar_bench.records.state import PROBES, interference
 from cifar_lib import InputError
 
-# Not a name that Python could import: programs are run from that folder, too.
-LOCK = Path(tempfile.gettempdir()) / "cifar-latency-report" / "timer.lock"
+# The name of a Linux socket that has no file: one for all users of the machine, whatever their folders are.
+LOCK = os.environ.get("CIFAR_BENCH_LOCK", "cifar-latency-report")  # tests that judge no latency have locks of their own
 
 # A run is contended where the background load exceeds so many cores, however many the machine has; the system counts it in
 # ticks, so a short run is allowed a few ticks more. The limit looks at the cause, never at the latency.
@@ -29,22 +29,26 @@ IDLE_TIMEOUT_S = 30  # of waiting until the machine is idle
 @contextmanager
 def measurement_lock() -> Iterator[None]:
     """Wait until no other measurement runs on this machine. The system releases the lock of a killed process, too."""
-    lock = FileLock(LOCK, mode=0o666)  # for every user of the machine
-    try:
-        with suppress(FileExistsError):  # in a sticky folder, as /tmp is, filelock refuses the file of another user
-            LOCK.parent.mkdir()
-            LOCK.parent.chmod(0o777)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print("waiting for another measurement on this machine to end", file=sys.stderr)
-            lock.acquire()
-    except OSError as error:
-        raise InputError(f"{LOCK} cannot be opened ({error.strerror}): delete it, or set TMPDIR to another folder.") from error
-    try:
+    with socket.socket(socket.AF_UNIX) as lock:
+        waiting = False
+        while not _bound(lock):
+            if not waiting:
+                print("waiting for another measurement on this machine to end", file=sys.stderr)
+            waiting = True
+            time.sleep(0.2)
         yield
-    finally:
-        lock.release()
+
+
+def _bound(lock: socket.socket) -> bool:
+    """Bind `lock` to the name LOCK unless another process has that name; other systems than Linux have none."""
+    try:
+        if sys.platform == "linux":
+            lock.bind(f"\0{LOCK}")
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        raise
+    return True
 
 
 class BackgroundLoad:
@@ -53,13 +57,17 @@ class BackgroundLoad:
     def __init__(self) -> None:
         self.started, self.before = time.monotonic(), self._seconds()
 
-    def cores(self) -> float:
-        """How many cores other processes kept busy on average; NaN where the system does not count it."""
-        passed, (counted, used) = time.monotonic() - self.started, np.subtract(self._seconds(), self.before)
-        return float(used / passed) if counted else np.nan
+    def read(self) -> dict[str, float]:
+        """How many cores other processes kept busy on average, `background_cores`, and `stopped_cores`; NaN where unknown.
 
-    def _seconds(self) -> tuple[float, float]:
-        """Processor time so far: all that was counted, and what other processes used.
+        That is the part of the time in which neither another process ran nor this one, which never waits as it computes: it was
+        stopped.
+        """
+        passed, (counted, used, own) = time.monotonic() - self.started, np.subtract(self._seconds(), self.before)
+        return interference(used / passed if counted else np.nan, own / passed)
+
+    def _seconds(self) -> tuple[float, float, float]:
+        """Processor time so far: all that was counted, what other processes used, and what this one did.
 
         Waiting for input or output is idle time; the time of virtual machines' guests is counted as the user's already.
         """
@@ -69,19 +77,19 @@ class BackgroundLoad:
         counted = sum(core[name] for core in cores for name in core if not name.startswith("guest"))
         idle = sum(core.get(name, 0) for core in cores for name in ("idle", "iowait"))
         own = sum(psutil.Process().cpu_times()[:4])  # of this process and its finished children
-        return counted, counted - idle - own
+        return counted, counted - idle - own, own
 
 
 def background_cores(seconds: float) -> float:
     """The background load while this process sleeps; 0 where the system does not count it."""
     background = BackgroundLoad()
     time.sleep(seconds)
-    return float(np.nan_to_num(background.cores()))
+    return float(np.nan_to_num(background.read()["background_cores"]))
 
 
-def is_contended(background_cores: float, seconds: float) -> bool:
-    """Whether the background load exceeded the limit in a run that timed for so many seconds; not where it is NaN."""
-    return bool(background_cores > MAX_BACKGROUND_CORES + TICKS_S / seconds)
+def is_contended(cores: float, seconds: float) -> bool:
+    """Whether a run that timed for so many seconds lost more cores than the limit; not where they are NaN."""
+    return bool(cores > MAX_BACKGROUND_CORES + TICKS_S / seconds)
 
 
 def wait_until_idle() -> None:

@@ -139,14 +139,15 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
     for name, *parameters in (
         ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
         ("2_export", f"weights_from={RUN}", "test_images=200"),
-        ("1_train", "epochs=1", "train_images=256", "test_images=100", "widths=[2,4,6,8]", f"teachers=[{RUN}/0]", "run=student"),
+        ("1_train", "epochs=1", "train_images=256", "test_images=100", "widths=[2,4,6,8]", f"teachers=[{RUN}/0]",
+         "run=student"),
         ("2_export", "weights_from=student", "test_images=200", "run=student"),
         ("5_faster", "images=100", "warmup=5", "test_images=100", "threads=1", "repeats=0", "engines=[onnxruntime]",
          "precisions=[int8]", "networks=[student]"),
         ("6_report",),
     ):
         process = run_papermill(name, elsewhere, f"run={RUN}", *parameters, root=root,
-                                **environment(root, TMPDIR=str(tmp_path)))
+                                **environment(root))
         assert process.returncode == 0, process.stderr[-2000:]
         assert "Synthetic data" in (elsewhere / f"{name}.ipynb").read_text()
     folder = root / "results" / RUN

@@ -1,6 +1,9 @@
 """Engines of known latency."""
 
 import itertools
+import os
+import signal
+import subprocess
 import time
 
 import numpy as np
@@ -56,6 +59,19 @@ class SpinAlike(Spin):
     times_ns = np.array([8_000_000])
 
 
+class Stopped(Spin):
+    """Is stopped for a second at an image, as by Ctrl-Z or a paused container."""
+
+    name = "stopped"
+    images = itertools.count()
+
+    def wait(self, ns: int) -> None:
+        if next(self.images) == IMAGES // 2:
+            subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {os.getpid()}"])
+            os.kill(os.getpid(), signal.SIGSTOP)
+        super().wait(ns)
+
+
 class Sleep(Spin):
     """Sleeps for a known time, much longer than the 60 µs or so by which the system wakes it late."""
 
@@ -66,4 +82,4 @@ class Sleep(Spin):
         time.sleep(ns / 1e9)
 
 
-BY_NAME = {engine.name: engine for engine in (Spin, SpinLonger, SpinAlike, Sleep)}
+BY_NAME = {engine.name: engine for engine in (Spin, SpinLonger, SpinAlike, Stopped, Sleep)}

@@ -31,7 +31,7 @@ def test_batch_sizes_double_up_to_the_maximum(most: int, sizes: list[int]) -> No
 
 def test_every_batch_size_of_every_run_has_its_latency(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
-    monkeypatch.setattr(machine, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(machine, "LOCK", str(tmp_path))
     monkeypatch.setattr(base, "ROOT", tmp_path)
     jobs = [*(BatchJob(name, "float32", "cpu", threads=1, max_batch_size=2) for name in ("eager", "onnxruntime")), ON_A_GPU]
     *rows, missing = batches.measure(jobs, RUNS, exported)

@@ -1,20 +1,19 @@
 """One measurement at a time runs on a machine, the background load is measured, and the clock is described."""
 
-import fcntl
 import os
-import stat
+import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import Refused
 
 from cifar_bench.timing import machine
 from cifar_bench.timing.machine import measurement_lock
@@ -25,15 +24,28 @@ BEFORE = Times(100, 0, 50, 800, 50, 0, 0, 0, 0, 0)
 
 
 @pytest.fixture
-def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(machine, "LOCK", tmp_path / "locks" / "timer.lock")
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(machine, "LOCK", str(tmp_path))
     return machine.LOCK
 
 
 # ---- the lock
 
+HOLDS = "from cifar_bench.timing.machine import measurement_lock\nwith measurement_lock(): print('held', flush=True); input()"
 
-def test_a_measurement_waits_until_another_one_ends(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
+
+@contextmanager
+def held_elsewhere(lock: str, **variables: str) -> Iterator[subprocess.Popen]:
+    """Another process that holds the lock until it reads a line."""
+    environ = {**os.environ, "CIFAR_BENCH_LOCK": lock, **variables}
+    with subprocess.Popen([sys.executable, "-c", HOLDS], cwd=ROOT, env=environ, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+        holder.kill()
+
+
+def test_a_measurement_waits_until_another_one_ends(lock: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended = threading.Event()
 
     def measure() -> None:
@@ -41,87 +53,61 @@ def test_a_measurement_waits_until_another_one_ends(lock: Path, capsys: pytest.C
             ended.set()
 
     waiting = threading.Thread(target=measure, daemon=True)
-    lock.parent.mkdir()
-    with lock.open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with held_elsewhere(lock, TMPDIR=str(tmp_path), HOME=str(tmp_path)) as holder:
         waiting.start()
         said, deadline = "", time.monotonic() + 20
         while "waiting" not in said and time.monotonic() < deadline:
             time.sleep(0.02)
             said += capsys.readouterr().err
         assert "waiting" in said and waiting.is_alive() and not ended.is_set()
-    waiting.join(20)
+        holder.communicate(b"end\n")
+        waiting.join(20)
     assert not waiting.is_alive() and ended.is_set()
 
 
-def test_the_lock_is_released_after_an_error_and_after_a_killed_process(lock: Path) -> None:
+def test_the_lock_is_released_after_an_error_and_after_a_killed_process(lock: str) -> None:
     with pytest.raises(ZeroDivisionError), measurement_lock():
         raise ZeroDivisionError
-    holds = (f"from pathlib import Path; from cifar_bench.timing import machine; machine.LOCK = Path({str(lock)!r})\n"
-             "with machine.measurement_lock(): print('held', flush=True); input()")
-    with subprocess.Popen([sys.executable, "-c", holds], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(machine.Timeout):
-            machine.FileLock(lock).acquire(timeout=0)
+    with held_elsewhere(lock) as holder:
+        assert is_held()
         holder.kill()
-    machine.FileLock(lock).acquire(timeout=0).lock.release()
+        holder.wait()
+        assert not is_held()
 
 
-def test_every_user_of_the_machine_may_take_the_lock(lock: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        with measurement_lock():
-            assert stat.S_IMODE(lock.stat().st_mode) == 0o666
-            assert stat.S_IMODE(lock.parent.stat().st_mode) == 0o777  # not sticky as /tmp, where others' files are refused
-    finally:
-        os.umask(before)
+def is_held() -> bool:
+    with socket.socket(socket.AF_UNIX) as other:
+        return not machine._bound(other)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may become another user")
-def test_another_users_lock_file_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder as /tmp is: everyone may write there, and nobody may delete another user's files."""
-    with tempfile.TemporaryDirectory() as folder:
-        monkeypatch.setattr(machine, "LOCK", Path(folder) / "locks" / "timer.lock")
-        os.chmod(folder, 0o1777)
-        with measurement_lock():
-            pass
-        os.chown(machine.LOCK.parent, 1001, 1001)
-        os.chown(machine.LOCK, 1003, 1003)
+def test_another_user_waits_for_the_same_lock(lock: str) -> None:
+    with measurement_lock():
         child = os.fork()
         if child == 0:
-            taken = False
-            try:
-                os.setgid(1002)
-                os.setuid(1002)
-                with measurement_lock():
-                    taken = True
-            finally:
-                os._exit(0 if taken else 1)
+            os.setuid(1002)
+            os._exit(0 if is_held() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_lock_that_cannot_be_opened_is_named(lock: Path, refused: Refused) -> None:
-    lock.parent.write_text("a file where a folder should be")
-    with refused(str(lock), "TMPDIR"), measurement_lock():
-        pass
 
 
 # ---- the background load
 
 
 @pytest.mark.parametrize(
-    ("after", "own", "cores"),
+    ("after", "own", "cores", "stopped"),
     [
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 0, 0.8),
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 40, 5), 0, 0.8),  # a guest's time is counted as the user's already
-        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 50, 0.3),
-        (Times(100, 0, 50, 900, 150, 0, 0, 0, 0, 0), 0, 0),
-        (BEFORE, 0, float("nan")),
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 0, 0.8, 0.2),
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 40, 5), 0, 0.8, 0.2),  # a guest's time is counted as the user's already
+        (Times(150, 10, 60, 900, 70, 0, 0, 10, 0, 0), 50, 0.3, 0.2),
+        (Times(150, 10, 60, 900, 70, 0, 0, 110, 0, 0), 120, 0.6, 0),
+        (Times(100, 0, 50, 900, 150, 0, 0, 0, 0, 0), 0, 0, 1),
+        (BEFORE, 0, float("nan"), 1),
     ],
-    ids=["busy", "busy with a guest", "partly busy itself", "idle or waiting for a disk", "nothing counted"],
+    ids=["busy", "busy with a guest", "partly busy itself", "with two threads", "idle or waiting for a disk",
+         "nothing counted"],
 )
 def test_the_background_load_is_in_cores_of_those_that_this_process_may_use(
-    after: Times, own: float, cores: float, monkeypatch: pytest.MonkeyPatch
+    after: Times, own: float, cores: float, stopped: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In 100 seconds; the third core is busy, too, but not one of them."""
     seconds, own_seconds = iter([7, 107]), iter([(7, 1), (7 + own, 1)])
@@ -130,7 +116,8 @@ def test_the_background_load_is_in_cores_of_those_that_this_process_may_use(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: next(readings))
     monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(cpu_times=lambda: next(own_seconds)))
-    assert machine.BackgroundLoad().cores() == pytest.approx(cores, nan_ok=True)
+    expected = {"background_cores": cores, "stopped_cores": stopped}
+    assert machine.BackgroundLoad().read() == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(("cores", "seconds", "contended"), [

@@ -1,5 +1,6 @@
 """Rounds shuffle the jobs, stop by the clock and not by the result, and repeat what was contended."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ class Runs:
     def __init__(self) -> None:
         self.jobs: list[LatencyJob] = []  # in the order in which they ran
         self.loads: list[float] = []  # the background load of one run after the other; then none
+        self.stops: list[float] = []  # likewise, the part of a core on which nothing ran
         self.trips: list[float] = []  # the readings of one probe after the other; then 90 ns
         self.minutes, self.seconds = 0.0, 0.0  # of a run; of the clock
 
@@ -40,7 +42,8 @@ class Runs:
             raise InputError("the GPU fell off the bus.")
         return {"ns": np.full(job.images, 10_000_000), "classes": np.zeros(job.images, np.uint8), "warmup_ns": np.full(5, 2000),
                 "logits": np.zeros((100, 10)), "load_ns": np.array(3),
-                "background_cores": self.loads.pop(0) if self.loads else 0.01}
+                "background_cores": self.loads.pop(0) if self.loads else 0.01,
+                "stopped_cores": self.stops.pop(0) if self.stops else 0.0}
 
     def probe(self, threads: int) -> dict[str, float]:
         return {"clock_ghz": 4.2, "round_trip_ns": self.trips.pop(0) if self.trips else 90.0}
@@ -57,7 +60,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda: runs.seconds))
     monkeypatch.setattr(rounds, "probe", runs.probe)
     monkeypatch.setattr(machine, "background_cores", lambda seconds: 0.0)
-    monkeypatch.setattr(machine, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(machine, "LOCK", str(tmp_path))
     monkeypatch.setattr(base, "ROOT", tmp_path)
     return runs
 
@@ -89,11 +92,8 @@ def test_compiling_does_not_count_for_the_limit(runs: Runs, tmp_path: Path) -> N
 
 
 def is_held(*_: object) -> bool:
-    try:
-        with machine.FileLock(machine.LOCK, thread_local=False).acquire(timeout=0):
-            return False
-    except machine.Timeout:
-        return True
+    with socket.socket(socket.AF_UNIX) as other:
+        return not machine._bound(other)
 
 
 def test_the_machine_is_held_while_jobs_are_compiled_and_measured(
@@ -177,6 +177,15 @@ def test_a_run_in_which_the_state_of_the_machine_changed_is_repeated_and_stays_i
     (row,), _ = latency.measure([EAGER], 3, tmp_path, repeats=3)
     assert [(run["round"], run["state_changed"], run["probes"]["round_trip_ns"]) for run in row["runs"]] == [
         (0, False, [90, 110]), (1, True, [95, 385]), (2, False, [385, 390]), (1, False, [90, 90])]
+
+
+def test_a_run_that_was_stopped_is_repeated_but_waiting_for_a_gpu_is_no_stop(runs: Runs, tmp_path: Path) -> None:
+    runs.stops = [0.5, 0.01, 0.5]
+    (row,), _ = latency.measure([EAGER], 1, tmp_path, repeats=1)
+    assert [(run["contended"], run["stopped_cores"]) for run in row["runs"]] == [(True, 0.5), (False, 0.01)]
+    runs.jobs.clear()
+    (row,), _ = latency.measure([ON_A_GPU], 1, tmp_path, repeats=1)
+    assert [(run["contended"], run["stopped_cores"]) for run in row["runs"]] == [(False, 0.5)]
 
 
 def test_a_run_during_which_others_used_the_gpu_is_contended(

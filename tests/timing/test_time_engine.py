@@ -61,8 +61,8 @@ def test_interference_is_measured_while_timing_only(
         def __init__(self) -> None:
             self.before = len(engine.seen)
 
-        def cores(self) -> int:
-            return len(engine.seen) - self.before
+        def read(self) -> dict[str, int]:
+            return {"background_cores": len(engine.seen) - self.before}
 
     monkeypatch.setattr(latency, "BackgroundLoad", Images)
     assert time_engine(engine, numbered, warmup=30)["background_cores"] == 50

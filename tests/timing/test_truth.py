@@ -47,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("CIFAR10_DIR", dataset.SYNTHETIC)
         for name, engine in known_time.BY_NAME.items():
             patch.setitem(ENGINES, name, engine)
-        patch.setattr(machine, "LOCK", folder / "lock")
+        patch.setattr(machine, "LOCK", str(folder))
         patch.setattr(base, "ROOT", folder)
         dataset.find.cache_clear()
         yield export_all(tiny_network(), folder)
@@ -103,6 +103,12 @@ def test_contended_runs_are_repeated_and_the_result_is_right(exported: Path, bur
     assert len(analysis.judged_runs(row)) == 3 and not any(map(analysis.disturbance, analysis.judged_runs(row)))
     median, _ = analysis.quantile(row, "p50")
     assert median == pytest.approx(np.median(known_time.TIMES_NS) / 1e3, rel=0.02)
+
+
+def test_a_run_that_was_stopped_is_contended(exported: Path) -> None:
+    [row], _ = latency.measure([job("stopped")], 1, exported)
+    run, = row["runs"]
+    assert run["contended"] and run["stopped_cores"] + run["background_cores"] > 0.7  # another process hides a stop
 
 
 def test_a_sleeping_engine_has_its_known_latency_and_that_of_waking_up(exported: Path) -> None:

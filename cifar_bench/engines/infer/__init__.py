@@ -20,6 +20,7 @@ import torch
 
 from cifar_bench import error_summary, records
 from cifar_bench.records.environment import hardware
+from cifar_bench.records.state import interference
 from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
 
@@ -74,7 +75,7 @@ def run(
     """Classify the images of `test` one at a time with the program and those of `options` that it knows.
 
     Returns `ns` and `warmup_ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first `logits`
-    images), `load_ns` and `background_cores`. Raises InputError with the program's error message.
+    images), `load_ns`, `background_cores` and `stopped_cores`. Raises InputError with the program's error message.
     """
     with tempfile.TemporaryDirectory() as folder:
         images, out = Path(folder) / "images.bin", Path(folder) / "out.pt"
@@ -84,8 +85,8 @@ def run(
              "--out", out)
         measured = {name: values.numpy() for name, values in torch.load(out, weights_only=False).items()}
     used, own = measured.pop("processor_s")
-    background_cores = (used - own) / (measured["ns"].sum() / 1e9) if used else np.nan
-    return {**measured, "background_cores": background_cores}
+    seconds = measured["ns"].sum() / 1e9
+    return {**measured, **interference((used - own) / seconds if used else np.nan, own / seconds)}
 
 
 def _tool(name: str) -> str:
