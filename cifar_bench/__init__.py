@@ -1,6 +1,6 @@
 """The instrument: fresh processes, records, intervals, verdicts and figures.
 
-Import it before PyTorch: it drops the variables that tune numerical libraries, which PyTorch reads once.
+Import it before PyTorch: it drops the variables that change what is compiled or how fast it runs, which PyTorch reads once.
 """
 
 import io
@@ -10,17 +10,25 @@ import re
 import sys
 from collections.abc import MutableMapping
 
+from cifar_lib import ROOT
+
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a folder under results/
 
-# Variables of numerical libraries that change which kernels run or on how many cores; usually left over from other work.
+# Variables that change which kernels run or on how many cores, what is loaded into a process (another allocator, say), how the
+# interpreter runs, or what a compiler makes; usually left over from other work. A timed process starts without them.
 TUNING = re.compile(
     "(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|GOTO|BLIS|ATEN|MLAS|ORT|TORCHINDUCTOR|AOTINDUCTOR|AOT_INDUCTOR|TORCHDYNAMO"
-    "|TORCH_COMPILE|TORCH_MKLDNN|PYTORCH_TENSOREXPR)_.+|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE"
-    "|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|PYTORCH_JIT")
-# How threads wait, what libraries print, where they cache compiled code, and what lets two of them share a process.
+    "|TORCH_COMPILE|TORCH_MKLDNN|PYTORCH_TENSOREXPR|XNNPACK|LD|(JE|MI|TC)?MALLOC|CMAKE|NINJA|CCACHE|ASAN|UBSAN|TSAN|LSAN)_.+"
+    "|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE|TORCH_ALLOW_TF32_CUBLAS_OVERRIDE|PYTORCH_JIT|PYTORCH_NO_CUDA_MEMORY_CACHING"
+    "|GLIBC_TUNABLES|PYTHON(MALLOC.*|DEVMODE|DEBUG|OPTIMIZE|TRACEMALLOC|ASYNCIODEBUG|FAULTHANDLER|PROFILEIMPORTTIME|DUMPREFS.*"
+    "|PERFSUPPORT|INSPECT|VERBOSE|_JIT|_GIL)|(C|CXX|CPP|LD|NVCC_PREPEND_|NVCC_APPEND_)FLAGS|CPATH|(C|CPLUS)_INCLUDE_PATH"
+    "|(LIBRARY|COMPILER)_PATH|GCC_EXEC_PREFIX")
+# Where libraries are found, how threads wait, what is printed, where compiled code is cached, what lets two libraries share a
+# process.
 HARMLESS = re.compile(
-    "OMP_WAIT_POLICY|OMP_DISPLAY_.+|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)"
+    "LD_LIBRARY_PATH|OMP_WAIT_POLICY|OMP_DISPLAY_.+|MKL_(THREADING|INTERFACE)_LAYER|KMP_(DUPLICATE_LIB_OK|INIT_AT_FORK)"
     "|TORCHINDUCTOR_CACHE_DIR")
+KEPT = ("LD_LIBRARY_PATH", "PYTHONPATH", "CXX")  # not dropped, as something may need them, but on record
 DROPPED_VARIABLE = "CIFAR_BENCH_DROPPED"  # tells child processes what their parents dropped
 
 # Lines of an error message or traceback that are not the reason.
@@ -34,8 +42,9 @@ PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@~-]+)+/([\w.+@~-]+)")  # an absolute p
 def error_summary(message: str, last: bool = False) -> str:
     """The reason in an error message or a process's output: one line, without hints and without folders of this machine.
 
-    It is the first line that is a reason; the last one on request, or in a traceback.
+    It is the first line that is a reason, of a compiler its own first line; the last one on request, or in a traceback.
     """
+    message = message.rpartition("\nOutput:\n")[2]  # TorchInductor quotes the compiler's command before it
     lines = [line.strip() for line in message.splitlines() if not NOT_A_REASON.match(line.strip())]
     reason = lines[-1 if last or "Traceback " in message else 0] if lines else ""
     return PATH.sub(r"\1", reason)
@@ -51,6 +60,8 @@ def drop_tuning(environ: MutableMapping[str, str]) -> dict[str, str]:
     return dict(sorted(dropped.items()))
 
 
+# Compiled code must be loaded from there, which a folder for temporary files may not allow.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "build" / "inductor"))
 DROPPED = drop_tuning(os.environ)  # on import: OMP_PROC_BIND, for one, makes PyTorch bind this process to a core
 
 for stream in (sys.stdout, sys.stderr):  # messages hold characters that other encodings lack

@@ -19,6 +19,8 @@ MESSAGES = [
      "RuntimeError: sizes differ"),
     ("Load model from /home/a/model.onnx failed:No graph was found.", "Load model from model.onnx failed:No graph was found."),
     ("see https://pytorch.org/docs/stable/x.html and a/b/c", "see https://pytorch.org/docs/stable/x.html and a/b/c"),
+    ("CppCompileError: C++ compile error\n\nCommand:\ng++ /a/b.o -L/my disk/torch\n\nOutput:\n/usr/bin/ld: cannot find disk\n",
+     "ld: cannot find disk"),
     ("", ""), (VERBOSE, ""),
 ]
 

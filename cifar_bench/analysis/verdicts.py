@@ -45,13 +45,28 @@ def load_claim(name: str) -> dict:
 
 
 def write(run: str) -> list[dict]:
-    """Judge `run` and keep the verdicts in its verdicts.json; that of a reference run stays as it is."""
-    verdicts = judge(gather(run), load_claims())
+    """Judge `run` and keep the verdicts in its verdicts.json, with the SHA-256 of the records that may have decided them.
+
+    That of a reference run stays as it is.
+    """
+    by_step = gather(run)
+    verdicts = judge(by_step, load_claims())
     if records.is_reference(run):
         return verdicts
+    paths = sorted(item.path for step in by_step.values() for item in step)
+    kept = {"run": run, "records": {path: records.sha256(ROOT / "results" / path) for path in paths}, "verdicts": verdicts}
     with records.replacing(ROOT / "results" / run / "verdicts.json") as path:
-        path.write_text(json.dumps({"run": run, "verdicts": verdicts}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return verdicts
+
+
+def are_of_these_records(run: str) -> bool:
+    """Whether the records that the verdicts.json of `run` was computed from are unchanged."""
+    try:
+        known = json.loads((ROOT / "results" / run / "verdicts.json").read_text(encoding="utf-8"))["records"]
+        return all(records.sha256(ROOT / "results" / path) == sha256 for path, sha256 in known.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def check(run: str) -> int:

@@ -21,9 +21,9 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from cifar_bench import error_summary
+from cifar_bench import error_summary, records
 from cifar_bench.engines.models import INT8_FILE, exists
-from cifar_bench.records.environment import cpu_features, hardware
+from cifar_bench.records.environment import compiler, cpu_features, hardware
 from cifar_lib import ROOT, InputError, cifar10
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")  # that compile or quantize
@@ -112,17 +112,18 @@ class PythonEngine(Engine, ABC):
 def cache_folder(exported: Path) -> Path:
     """The folder under build/ for the files that engines compile or quantize from an exported model, so that it is done once.
 
-    It depends on the model, the hardware, the calibration data, the versions of the libraries and the engines' code.
+    It depends on the model, the hardware, the C++ compiler, the calibration data, the versions of the libraries and the code of
+    the engines. Variables that would change what is compiled are dropped (see cifar_bench).
     """
     exists(exported / "model.pt")
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     data = "synthetic" if cifar10.location() == cifar10.SYNTHETIC else "CIFAR-10"
-    names = [*map(hardware, devices), *cpu_features(), data, *map(_version, LIBRARIES)]
+    names = [*map(hardware, devices), *cpu_features(), str(compiler()), data, *map(_version, LIBRARIES)]
     files = [exported / "model.pt", *exported.glob(INT8_FILE), *sorted(Path(__file__).parent.glob("*.py"))]
     key = hashlib.sha256(b"".join([*map(str.encode, names), *map(Path.read_bytes, files)])).hexdigest()[:16]
     folder = ROOT / "build" / "compiled" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with records.scratch_folder(folder):  # fail now where nothing can be written
+        return folder
 
 
 def _version(library: str) -> str:

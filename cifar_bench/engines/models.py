@@ -17,18 +17,28 @@ INT8_FILE = "model-int8.onnx"  # the int8-quantized network among the exported f
 def trained_network(run: str, seed: int) -> tuple[ResNet9, str]:
     """The network that 1_train of `run` trained with `seed`, and the SHA-256 of its weights.pt.
 
-    Where that file is missing, as in the shipped run, the network is read from the model.pt that was exported with the run's
-    record. Raises InputError.
+    Raises InputError.
+    """
+    path = trained_file(run, seed)
+    if path.name == "weights.pt":
+        return load_weights(path), records.sha256(path)
+    return load_exported(path), records.read(path.parent)["measurements"]["weights_sha256"]
+
+
+def trained_file(run: str, seed: int) -> Path:
+    """The weights.pt that 1_train of `run` wrote with `seed`, or the model.pt that was made of it, as in the shipped run.
+
+    Raises InputError where neither is there.
     """
     training, exported = (records.step_folder(run, step) for step in (f"train/seed{seed}", "export"))
-    weights = training / "weights.pt"
+    weights, model = training / "weights.pt", exported / "model.pt"
     if weights.is_file():
-        return load_weights(weights), records.sha256(weights)
-    if (exported / "model.pt").is_file() and (training / "record.json").is_file():
+        return weights
+    if model.is_file() and (training / "record.json").is_file():
         export, of_training = (records.read(folder)["measurements"] for folder in (exported, training))
-        is_export = records.sha256(exported / "model.pt") == export["formats"]["model.pt"]["sha256"]
-        if is_export and export["weights_sha256"] == of_training["weights_sha256"]:
-            return load_exported(exported / "model.pt"), export["weights_sha256"]
+        if (export["weights_sha256"], export["formats"]["model.pt"]["sha256"]) == (
+                of_training["weights_sha256"], records.sha256(model)):
+            return model
     raise InputError(f"there are no weights at {weights}: run 1_train with run={run} and seed={seed} first.")
 
 

@@ -1,18 +1,20 @@
 """Records: one JSON file a step, written whole at its end, with raw series as compressed .npz files beside it.
 
 A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters`, `environment`, `data` and `measurements`;
-`series` names the arrays beside it by file name: raw series, one number per image. Every step of a run has
-its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
+`series` names the arrays beside it by file name: raw series, one number per image. It knows the SHA-256 of these files, of the
+`inputs` that it was made from, and of itself (`digest`): what was changed since is refused. Every step of a run has its folder,
+`results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
 import hashlib
 import json
 import lzma
 import os
+import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,8 +69,10 @@ class Step:
         probe.unlink()
         (self.folder / "record.json").unlink(missing_ok=True)
 
-    def write(self, measurements: dict, data: dict, series: Mapping[str, np.ndarray] | None = None) -> dict:
-        """Write the series, then the record; return the record."""
+    def write(
+        self, measurements: dict, data: dict, series: Mapping[str, np.ndarray] | None = None, inputs: Iterable[Path] = ()
+    ) -> dict:
+        """Write the series, then the record; return the record. `inputs` are the files that the step started from."""
         files = {}
         for name, values in (series or {}).items():
             files[name] = f"{name}.npz"
@@ -85,7 +89,11 @@ class Step:
             "data": data,
             "measurements": measurements,
             "series": files,
+            "series_sha256": {file: sha256(self.folder / file) for file in files.values()},
+            "inputs": {os.path.relpath(path, ROOT): sha256(path) for path in inputs},
         }
+        record = json.loads(json.dumps(record, allow_nan=False))  # as it will be read
+        record["digest"] = _digest(record)
         with replacing(self.folder / "record.json") as path:
             path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         self.lock.release(force=True)
@@ -132,10 +140,10 @@ def exported(run: str) -> Path:
 
 
 def read(folder: Path) -> dict:
-    """The record in `folder`. Raises InputError where there is none, or it cannot be read by this version."""
+    """The record in `folder`. Raises InputError where there is none, it was changed, or this version cannot read it."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise InputError(f"there is no record at {path}: run that step first.") from error
     except (OSError, ValueError) as error:
@@ -144,16 +152,34 @@ def read(folder: Path) -> dict:
         isinstance(record[key], dict) and set(record[key]) >= keys for key, keys in SUBKEYS.items()
     ) or str(record["step"]).split("/")[-1] != folder.name:
         raise InputError(f"{path} is not a record of schema {SCHEMA} of this step: run it again.")
+    if _digest(record) != record.get("digest", _digest(record)):  # older records have none
+        raise InputError(f"{path} was changed after it was written: run that step again.")
     return record
 
 
 def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
-    """A raw series of a record. Raises InputError where its file is missing or damaged."""
+    """A raw series of a record. Raises InputError where its file is missing, damaged or not the one that was measured."""
     path = folder / record["series"][name]
     try:
+        if sha256(path) != record.get("series_sha256", {}).get(path.name, sha256(path)):  # older records have none
+            raise InputError(f"{path} is not the series of its record: run that step again.")
         return np.load(path, allow_pickle=False)["values"]
     except (OSError, ValueError, EOFError, KeyError, IndexError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} is missing or damaged: run that step again.") from error
+
+
+def reason_to_measure_again(folder: Path) -> str:
+    """Why the record in `folder` does not count: it or a series was damaged or changed, or it was made from other inputs."""
+    try:
+        record = read(folder)
+        for name in record["series"]:
+            read_series(folder, record, name)
+    except InputError as error:
+        return str(error)
+    for name, known in record.get("inputs", {}).items():
+        if not (ROOT / name).is_file() or sha256(ROOT / name) != known:
+            return f"{folder / 'record.json'} was made from another {name}: that step is run again."
+    return ""
 
 
 @contextmanager
@@ -174,8 +200,29 @@ def replacing(path: Path) -> Iterator[Path]:
             scratch.unlink()
 
 
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[str]:
+    """A temporary folder in `parent`, which is made if it is missing. Raises InputError where it cannot be written."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=parent)
+    except OSError as error:
+        raise InputError(f"{parent} cannot be written ({error.strerror}): make it yours, or delete it.") from error
+    with folder as path:
+        yield path
+
+
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(record: Mapping) -> str:
+    content = {name: value for name, value in record.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}")  # NaN or Infinity, which are no JSON
 
 
 def lock(run: str, step: str) -> FileLock:

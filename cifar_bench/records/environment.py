@@ -5,12 +5,14 @@ import math
 import os
 import platform
 import re
+import shlex
+import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from cifar_bench import DROPPED
+from cifar_bench import DROPPED, KEPT
 from cifar_bench.records import code
 from cifar_lib import ROOT
 
@@ -18,6 +20,7 @@ VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE"
 # The processor features that matter here: wide vectors, and arithmetic in 16 and 8 bits (x86, then Arm).
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
             "amx_int8", "asimd", "sve", "asimdhp", "asimddp", "bf16", "i8mm")
+COMPILERS = ("c++", "g++", "clang++")
 CGROUPS, CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux's control groups, and those of this process
 
 
@@ -32,6 +35,8 @@ def describe(device: str) -> dict:
         "gpu": _gpu() if device == "cuda" else None,
         "threads": torch.get_num_threads(),
         "dropped_variables": DROPPED,
+        "kept_variables": [name for name in KEPT if os.environ.get(name)],
+        "compiler": compiler(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "papermill")},
@@ -50,6 +55,17 @@ def hardware(device: str) -> str:
     cpu = _cpu()  # in virtual machines several generations may have one name: the vectors tell them apart
     vectors = next((f" ({name})" for feature, name in VECTORS.items() if feature in cpu["features"]), "")
     return f"{cpu['model']}{vectors}, {cpu['cores']} core{'s' * (cpu['cores'] != 1)}"
+
+
+@cache
+def compiler() -> str | None:
+    """The first line that the C++ compiler prints of its version: CXX's, or the first that is installed. None without one."""
+    name = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    try:
+        command = [*shlex.split(name or ""), "--version"]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.partition("\n")[0]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
 def cores() -> int:

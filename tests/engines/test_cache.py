@@ -42,6 +42,12 @@ def test_the_same_model_has_the_same_folder_wherever_it_lies(root: Path, exporte
     assert [path.name for path in folder.iterdir()] == ["a file"]
 
 
+def test_a_folder_that_cannot_be_written_is_named(root: Path, exported: Path, refused: Refused) -> None:
+    (root / "build").write_text("a file, or a folder of another user")
+    with refused(str(root / "build"), "cannot be written"):
+        cache_folder(exported)
+
+
 def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     network = tiny_network()
     with torch.no_grad():
@@ -50,7 +56,8 @@ def test_another_model_has_another_folder(root: Path, exported: Path) -> None:
     assert cache_folder(root) != cache_folder(exported)
 
 
-@pytest.mark.parametrize("changed", ["code", "hardware", "features", "data", *base.LIBRARIES])
+@pytest.mark.parametrize("changed", ["code", "hardware", "features", "compiler", "data",
+                                     *base.LIBRARIES])
 def test_other_code_hardware_data_or_libraries_have_another_folder(
     changed: str, root: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +72,8 @@ def test_other_code_hardware_data_or_libraries_have_another_folder(
         monkeypatch.setattr(base, "hardware", lambda device: "another processor")
     elif changed == "features":  # of the same name and widest vectors: VNNI, say
         monkeypatch.setattr(base, "cpu_features", lambda: ["another"])
+    elif changed == "compiler":
+        monkeypatch.setattr(base, "compiler", lambda: "another compiler")
     elif changed == "data":
         real = base.cifar10.location() != base.cifar10.SYNTHETIC
         monkeypatch.setattr(base.cifar10, "location", lambda: base.cifar10.SYNTHETIC if real else "a folder")

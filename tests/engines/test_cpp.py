@@ -137,10 +137,26 @@ def test_bad_layers_are_refused(
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     monkeypatch.setattr(infer, "ROOT", tmp_path)
-    monkeypatch.setattr(infer, "COMPILERS", ("no-compiler",))
-    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(infer, "compiler", lambda: None)
     with refused("compiler", "g++"):
         infer.build()
+
+
+def test_another_compiler_builds_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def call(*command: object) -> None:
+        if "-B" in command:
+            built.append(Path(command[command.index("-B") + 1]))
+            (built[-1] / "probe").touch()
+
+    monkeypatch.setattr(infer, "ROOT", tmp_path)
+    monkeypatch.setattr(infer, "call", call)
+    for version in ("g++ 12", "g++ 13", "g++ 12"):
+        monkeypatch.setattr(infer, "compiler", lambda version=version: version)
+        infer.build("probe")
+    assert len(list((tmp_path / "build").iterdir())) == 2
+    assert [folder.parent for folder in built] == 2 * [tmp_path / "build"]
 
 
 def test_a_failed_build_gives_the_compilers_error_and_leaves_nothing(
@@ -154,4 +170,4 @@ def test_a_failed_build_gives_the_compilers_error_and_leaves_nothing(
     monkeypatch.setattr(infer, "SOURCES", sources)
     with refused("nonsense"):
         infer.build()
-    assert not (tmp_path / "build").exists()
+    assert list((tmp_path / "build").iterdir()) == []

@@ -81,7 +81,8 @@ def test_a_record_names_its_commit_whether_code_differs_and_the_locked_versions(
 
 # ---- what limits or tunes a process
 
-LEFT_OVER = {"OMP_PROC_BIND": "true", "GOMP_CPU_AFFINITY": "0", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1",
+LEFT_OVER = {"LD_PRELOAD": "libm.so.6", "MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "debug", "OMP_PROC_BIND": "true",
+             "GOMP_CPU_AFFINITY": "0", "OMP_NUM_THREADS": "1", "OMP_THREAD_LIMIT": "1",
              "MKL_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
 PROGRAM = """
 import json, os, subprocess, sys
@@ -115,9 +116,11 @@ def test_left_over_variables_tune_no_process_and_are_on_record() -> None:
 
 def test_only_what_tunes_libraries_is_dropped_and_what_a_parent_dropped_is_remembered() -> None:
     kept = {"PATH": "/bin", "OMP_WAIT_POLICY": "passive", "MKLROOT": "/a", "MKL_THREADING_LAYER": "GNU",
-            "TORCHINDUCTOR_CACHE_DIR": "/a"}
+            "TORCHINDUCTOR_CACHE_DIR": "/a", "LD_LIBRARY_PATH": "/a", "PYTHONPATH": "/a", "PYTHONHASHSEED": "0", "CXX": "g++"}
     tuning = {"KMP_AFFINITY": "compact", "ONEDNN_VERBOSE": "1", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0",
-              "TORCH_MKLDNN_MATMUL_MIN_DIM": "9"}
+              "TORCH_MKLDNN_MATMUL_MIN_DIM": "9", "LD_AUDIT": "/a", "GLIBC_TUNABLES": "glibc.malloc.check=3",
+              "TCMALLOC_SAMPLE_PARAMETER": "1", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "2", "CXXFLAGS": "-O0", "CPATH": "/a",
+              "LIBRARY_PATH": "/a", "CMAKE_CXX_FLAGS": "-g"}
     environ = {**kept, **tuning}
     assert drop_tuning(environ) == tuning
     environ["TORCH_COMPILE_DISABLE"] = "1"

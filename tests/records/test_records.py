@@ -237,6 +237,30 @@ def test_record_of_another_step_or_schema_or_without_what_readers_need_is_refuse
         records.read(folder)
 
 
+def test_a_record_that_was_edited_or_is_of_other_inputs_is_refused_and_measured_again(home: Path, refused: Refused) -> None:
+    model = home / "model.pt"
+    model.write_bytes(b"a model")
+    step = Step("latency", "lab", PARAMETERS)
+    step.write({"mean_us": 828.0, "by_batch": {10: 1.0, 9: 2.0}}, DATA, {"latency_ns": LATENCIES}, inputs=[model])
+    path = step.folder / "record.json"
+    assert records.reason_to_measure_again(step.folder) == ""
+    model.touch()
+    assert records.reason_to_measure_again(step.folder) == ""
+    model.write_bytes(b"another model")
+    assert "was made from another model.pt" in records.reason_to_measure_again(step.folder)
+    model.write_bytes(b"a model")
+    whole = path.read_text()
+    for edited, words in ((whole.replace("828.0", "82.8"), "was changed"), (whole.replace("828.0", "NaN"), "it holds NaN"),
+                          ("", "is not a record"), (whole[: len(whole) // 2], "is not a record")):
+        path.write_text(edited)
+        with refused(str(path), words):
+            records.read(step.folder)
+        assert words in records.reason_to_measure_again(step.folder)
+    path.write_text(whole)
+    np.savez_compressed(step.folder / "latency_ns.npz", values=2 * LATENCIES)
+    assert "is not the series of its record" in records.reason_to_measure_again(step.folder)
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "a changed byte", "another array", "pickled objects"])
 def test_damaged_series_is_refused(folder: Path, refused: Refused, damage: str) -> None:
     path = folder / "latency_ns.npz"

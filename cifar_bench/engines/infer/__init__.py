@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from cifar_bench import error_summary, records
-from cifar_bench.records.environment import hardware
+from cifar_bench.records.environment import compiler, hardware
 from cifar_bench.records.state import interference
 from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
@@ -27,7 +27,6 @@ from cifar_lib.data import Split
 SOURCES = Path(__file__).parent
 ONEDNN = Path(os.environ.get("DNNLROOT") or sys.prefix)  # where pip and conda install oneDNN
 VERSION_HEADER = ONEDNN / "include/oneapi/dnnl/dnnl_version.h"
-COMPILERS = ("c++", "g++", "clang++")
 OPTIONS = {"frozen", "optimize_for_inference", "channels-last"}  # those that the program knows
 
 
@@ -44,14 +43,14 @@ def build(name: str = "infer") -> Path:
     files = sorted(path for path in SOURCES.iterdir() if path.suffix in {".cpp", ".hpp", ".txt"})
     sources = [path.read_text(encoding="utf-8") for path in files]
     # Only the probe is compiled for this processor; describing that takes a second, which no timed program should wait for.
-    parts = [*libraries.values(), *versions, *sources, *([hardware("cpu")] if name == "probe" else [])]
+    parts = [*libraries.values(), *versions, *sources, compiler(), *([hardware("cpu")] if name == "probe" else [])]
     key = hashlib.sha256("".join(map(str, parts)).encode()).hexdigest()[:16]
     program = ROOT / "build" / f"{name}-{key}"
     if program.is_file():
         return program
-    if not os.environ.get("CXX") and not any(map(shutil.which, COMPILERS)):
+    if not compiler():
         raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
-    with tempfile.TemporaryDirectory() as folder:
+    with records.scratch_folder(program.parent) as folder:
         call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
              f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{library}={path}" for library, path in libraries.items()))
         call(_tool("cmake"), "--build", folder, "--target", name)
