@@ -96,7 +96,7 @@ def check(run: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cifar_bench.analysis.verdicts", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m cifar_bench.analysis.verdicts", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("run", help="the run, a folder under results/")
     run = parser.parse_args().run
     try:

@@ -8,11 +8,10 @@ import hashlib
 import importlib
 import io
 import logging
-import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -153,14 +152,11 @@ def reason_of_failure(what: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress what libraries print: progress bars, warnings, advice, and the log that C++ writes to standard error."""
+    """Suppress what libraries print: progress bars, warnings, advice, and ExecuTorch's log."""
     logging.disable(logging.WARNING)
-    standard_error = os.dup(2)
+    nowhere = io.StringIO()
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"), open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with redirect_stdout(nowhere), redirect_stderr(nowhere), warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
         logging.disable(logging.NOTSET)

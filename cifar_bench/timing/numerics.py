@@ -37,10 +37,14 @@ def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
 
     Adds `quantizer`, too: the engine whose int8 quantization it is.
     """
+    scored: dict[tuple[str, str, str], dict] = {}
     for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):
-        row["quantizer"] = ENGINES[row["engine"]].quantizer if row["precision"] == "int8" else None
-        logits = predict(row["engine"], setup_of(row, exported), test.images)
-        row.update(predictions(logits, None, test.labels.numpy()))
+        engine = ENGINES[row["engine"]]
+        row["quantizer"] = engine.quantizer if row["precision"] == "int8" else None
+        file = row["network"], engine.tuned_as or row["engine"], row["precision"]  # a C++ engine runs its Python twin's
+        if file not in scored:
+            scored[file] = predictions(predict(row["engine"], setup_of(row, exported), test.images), None, test.labels.numpy())
+        row.update(scored[file])
 
 
 def predictions(logits: np.ndarray, reference_logits: np.ndarray | None, labels: np.ndarray) -> dict:
