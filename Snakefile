@@ -11,9 +11,11 @@ from pathlib import Path
 
 from cifar_bench import RUN_NAME, records
 from cifar_bench.analysis.evidence import STEPS
+from cifar_bench.notebook import control
 from cifar_bench.records import PROFILE_VARIABLE, REFERENCE_GPUS, REFERENCE_TRAINING_RUNS, SHIPPED, code
 from cifar_lib import InputError
 
+control.stop_on_signal(workflow)
 RUN, PROFILE = str(config["run"]), config["profile"]
 if not RUN_NAME.fullmatch(RUN):
     sys.exit(f"RUN is {RUN!r}: use letters, digits, '.', '_' and '-' only.")
@@ -25,6 +27,8 @@ if workflow.is_main_process:  # on a cluster, each job reads this file again
     try:
         records.refuse_reference(RUN)
         LOCK = None if workflow.dryrun else records.lock(RUN, "report")
+        if "cores" in config:  # on a cluster: each job is told
+            workflow.resource_settings.cores = int(config["cores"]) or control.smallest_cores(workflow, config.get("nodes"))
     except InputError as error:
         sys.exit(str(error))
 
@@ -51,8 +55,15 @@ EXECUTE = "python -m cifar_bench.notebook.execute notebooks/{params.notebook}.ip
 GPU = {"gpu": config["gpu"]} if "gpu" in config else {}
 TIMED = {**GPU, **({"constraint": config["nodes"]} if "nodes" in config else {})}
 
+CORES = workflow.resource_settings.cores  # all, for each step: nothing else may run while it measures
+
 # Snakemake sets the number of threads for each step; a record would take that for the user's own choice.
 shell.prefix("set -euo pipefail; unset OMP_NUM_THREADS GOTO_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS; ")
+
+
+onstart:
+    if "cores" in config and workflow.is_main_process:
+        control.prepare_jobs(workflow)
 
 
 def values(**parameters):
@@ -71,7 +82,7 @@ rule report:
     output: f"{FOLDER}/report.html", f"{FOLDER}/verdicts.json"
     log: f"{LOGS}/6_report.ipynb"
     params: notebook="6_report", values=values(compare=COMPARE), code=code.digest("6_report", without=())
-    threads: workflow.cores
+    threads: CORES
     shell:
         EXECUTE + " && jupyter nbconvert --log-level ERROR --to html --template report"
         " --TemplateExporter.extra_template_basedirs=cifar_bench/report/templates {log} --output-dir " + FOLDER +
@@ -84,7 +95,7 @@ rule train:
     params:
         notebook="1_train", values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"]),
         code=code.training_digest()
-    threads: workflow.cores
+    threads: CORES
     priority: 4
     resources: **GPU
     shell: EXECUTE
@@ -97,7 +108,7 @@ rule export:
     params:
         notebook="2_export", values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"]),
         code=code.digest("2_export")
-    threads: workflow.cores
+    threads: CORES
     priority: 3
     shell: EXECUTE
 
@@ -107,7 +118,7 @@ rule latency:
     output: f"{FOLDER}/latency/record.json"
     log: f"{LOGS}/3_latency.ipynb"
     params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
-    threads: workflow.cores  # nothing else may run while it measures
+    threads: CORES
     priority: 2
     resources: **TIMED
     shell: EXECUTE
@@ -118,7 +129,7 @@ rule half_precision:
     output: f"{FOLDER}/half_precision/record.json"
     log: f"{LOGS}/4_half_precision.ipynb"
     params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
-    threads: workflow.cores
+    threads: CORES
     priority: 1
     resources: **TIMED
     shell: EXECUTE
@@ -129,6 +140,6 @@ rule faster:
     output: f"{FOLDER}/faster/record.json"
     log: f"{LOGS}/5_faster.ipynb"
     params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")
-    threads: workflow.cores
+    threads: CORES
     resources: **TIMED
     shell: EXECUTE

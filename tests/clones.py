@@ -44,7 +44,7 @@ if "cifar_bench.notebook.execute" in sys.argv:
     if step == os.environ.get("FAILS_BEFORE"):
         sys.exit(1)
     if step == os.environ.get("HANGS"):  # and so does what it started, as a kernel is, in a session of its own
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if "STUBBORN" in os.environ else signal.SIG_DFL)
         subprocess.run(["sleep", "99"], start_new_session=True)
     for path in [run / name for name in FILES[step]]:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # the default place
-# A container allows no accounting and no control groups. The node's only feature is called `here`.
+# A container allows no accounting and no control groups. The node's only feature is called `here`; a smaller node is down.
 TEMPLATE = """# written by the tests of this project
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -36,7 +36,10 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} Feature=here State=UNKNOWN
+GresTypes=gpu
+NodeName=small NodeAddr=127.0.0.1 Port=17999 CPUs=1 RealMemory=4000 Feature=old,slow Gres=gpu:1 State=DOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=down Nodes=small MaxTime=2-00:00:00 State=UP
 """
 
 

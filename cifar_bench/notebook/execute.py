@@ -8,23 +8,23 @@ import argparse
 import logging
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import papermill
+import psutil
 import yaml
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from cifar_bench.notebook import control
 from cifar_bench.records import PROFILE_VARIABLE
 from cifar_lib import ROOT
 
-REASON_VARIABLE = "REPORT_REASON"  # the environment variable in which `make report` names the file for errors
 MIN_MINUTES = 3  # a shorter step is mostly startup, and says little about the machine's speed
 # A progress bar of tqdm (description and percentage, time left), or the message of a measurement that waits for another.
 STATE = re.compile(r"([^\r\n|]*%)\|[^\r\n|]*\|[^\r\n<]*<([\d:]+)|(waiting for [^\r\n]+)")
@@ -78,7 +78,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
                                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"])  # the notebook holds what matters
     except (PapermillExecutionError, DeadKernelError) as error:
         line.end(f"failed after {_duration(time.monotonic() - started)}")
-        _report(f"{step}, {_reason(error, output)}")
+        control.report_error(f"{step}, {_reason(error, output)}")
         return False
     except KeyboardInterrupt:
         line.end(f"interrupted after {_duration(time.monotonic() - started)}; the same command resumes it")
@@ -87,15 +87,6 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, object], minutes:
     pace = took / own if own and own >= MIN_MINUTES else 60
     line.end(f"took {_duration(took)}" + (f", about {_duration(later * pace)} left" if later else ""))
     return True
-
-
-def _report(error: str) -> None:
-    """Write an error to stderr, or to the file that `make report` names: the output of a cluster's job is not seen."""
-    if file := os.environ.get(REASON_VARIABLE):
-        with open(file, "a", encoding="utf-8") as errors:
-            print(error, file=errors)
-    else:
-        print(error, file=sys.stderr)
 
 
 def _reason(error: PapermillExecutionError | DeadKernelError, output: Path) -> str:
@@ -121,8 +112,15 @@ def main() -> int:
     name = os.environ.get(PROFILE_VARIABLE)  # the profile whose `minutes` give each notebook's duration
     profile = yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text(encoding="utf-8")) if name else {}
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the kernel ends with this process
+    below: list[psutil.Process] = []  # at a signal: papermill ends the kernel, but not what the kernel started
+
+    def interrupt() -> None:
+        below.extend(psutil.Process().children(recursive=True))
+        raise KeyboardInterrupt
+
+    control.on_signal(interrupt)
     succeeded = run(arguments.notebook, arguments.output, arguments.parameters, profile.get("minutes", {}))
+    control.end(below, 0)
     return 0 if succeeded else 1
 
 

@@ -5,11 +5,17 @@ The steps themselves are replaced by a script.
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from clones import REFERENCE, MakeReport, clone, commit
 
@@ -115,6 +121,57 @@ def test_reference_runs_are_written_only_where_that_is_asked_for(make_report: Ma
     assert steps == [] and sentence.format(REFERENCE) in process.stderr
 
 
+# ---- stop means stop
+
+
+def started_by(make_report: MakeReport) -> list[psutil.Process]:
+    """The processes of a command that still run."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("STEPS") == str(make_report.steps) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def hanging(make_report: MakeReport, step: str, *arguments: str, **options: str) -> subprocess.Popen:
+    """The command, while `step` runs."""
+    make = make_report.start(*arguments, HANGS=step, **options)
+    deadline = time.monotonic() + 60
+    while step not in make_report.steps.read_text():
+        assert make.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return make
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [("make", signal.SIGTERM), ("make", signal.SIGINT), ("make", signal.SIGHUP), ("snakemake", signal.SIGTERM),
+     ("snakemake", signal.SIGINT), ("snakemake", signal.SIGHUP)],
+)
+def test_what_is_told_to_stop_ends_with_all_it_started(make_report: MakeReport, told: str, number: signal.Signals) -> None:
+    for step in ("half_precision", "faster"):
+        (make_report.folder / "results" / "done" / step / "record.json").unlink(missing_ok=True)
+    make = hanging(make_report, "5_faster", "RUN=done")
+    process, = [process for process in started_by(make_report) if told in map(os.path.basename, process.cmdline()[:2])]
+    process.send_signal(number)
+    _, errors = make.communicate(timeout=20)
+    assert make.returncode != 0 and not started_by(make_report)
+    assert errors.splitlines()[0] == "Stopped: the same command continues the run." and "no reason" not in errors
+    assert steps_of_done(make_report) == ["5_faster", "6_report"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_make_machines_ends_with_all_it_started(make_report: MakeReport, number: signal.Signals) -> None:
+    make = hanging(make_report, "2_export", "RUN=kind", "NODES=a b", target="machines", STUBBORN="")
+    left = started_by(make_report)
+    make.send_signal(number)
+    make.communicate(timeout=20)
+    if number == signal.SIGKILL:
+        psutil.wait_procs(left, 20)
+    assert make.returncode != 0 and not started_by(make_report)
+
+
 # ---- a user's own configuration
 
 
@@ -131,22 +188,39 @@ def test_a_users_own_configuration_does_not_matter(make_report: MakeReport, opti
     assert steps_of_done(make_report, **options) == ["4_half_precision", "6_report"]
 
 
-# In place of Python where .venv is made: its pip writes down its arguments and environment.
-SETS_UP = """#!/bin/sh
+@pytest.mark.parametrize("name", ["PROFILE", "RUN", "COMPARE", "CLUSTER", "CORES", "NODES", "GPU", "FLAGS", "PYTHON"])
+def test_a_variable_of_the_environment_is_not_taken_for_one_of_the_command_line(make_report: MakeReport, name: str) -> None:
+    commands, cluster = [], [] if name == "CLUSTER" else ["CLUSTER=slurm"]
+    for value in ({name: "slurm"}, {}):  # a cluster profile, too
+        options = {key: text for key, text in os.environ.items() if key != name}
+        commands.append(subprocess.run(["make", "--dry-run", "--always-make", "report", *cluster], cwd=make_report.folder, check=True,
+                                       capture_output=True, text=True, env=options | value).stdout)
+    assert commands[0] == commands[1]
+
+
+# In place of Python where .venv is made. Its pip installs nothing, and writes down its arguments and settings.
+SETS_UP = f"""#!/bin/sh
 [ "$2" = venv ] || exit 0
 mkdir -p .venv/bin
-printf '#!/bin/sh\\nenv >> pip.env\\necho "$*" >> pip.args' > .venv/bin/pip
-chmod +x .venv/bin/pip
+cat > .venv/bin/pip << 'END'
+#!/bin/sh
+case "$*" in *"config list") exec {sys.executable} -m pip "$@"; esac
+echo "$*" >> pip.args
+env | grep ^PIP_ >> pip.settings
+END
+printf '#!/bin/sh\ncase $1 in -I|-c) exit $BROKEN; esac; exec {sys.executable} "$@"' > .venv/bin/python
+chmod +x .venv/bin/pip .venv/bin/python
 """
 
 
-def set_up(folder: Path, **options: str) -> tuple[str, str]:
-    """The arguments and environment of pip in `make .venv/ready`; empty where there is nothing to do."""
-    files = folder / "pip.args", folder / "pip.env"
+def set_up(folder: Path, target: str = ".venv/ready", **options: str) -> tuple[str, str]:
+    """The arguments and settings of pip in `make .venv/ready`; empty where there is nothing to do."""
+    files = folder / "pip.args", folder / "pip.settings"
     for path in files:
         path.write_text("")
-    subprocess.run(["make", ".venv/ready", f"PYTHON={folder / 'python'}"], cwd=folder, check=True, capture_output=True,
-                   env={**os.environ, **options})
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    subprocess.run(["make", target, f"PYTHON={folder / 'python'}"], cwd=folder, check=True, capture_output=True,
+                   env={**environ, "HOME": str(folder), **options})
     return files[0].read_text(), files[1].read_text()
 
 
@@ -162,11 +236,53 @@ def bare(tmp_path: Path) -> Path:
     return folder
 
 
-def test_packages_go_into_the_environment_whatever_pip_is_configured_to(bare: Path) -> None:
-    arguments, environment = set_up(bare, PIP_USER="1", PIP_TARGET="/elsewhere", PIP_INDEX_URL="https://pypi.example.org")
-    assert "PIP_USER" not in environment and "PIP_TARGET" not in environment
-    assert "PIP_INDEX_URL=https://pypi.example.org" in environment  # a company's own, perhaps
-    assert all("--no-user" in line for line in arguments.splitlines()) and "requirements.lock" in arguments
+CONFIGURATION = """[global]
+prefix = /elsewhere
+quiet = 3
+user = true
+python = /elsewhere/python
+index-url = https://global.example
+extra-index-url =
+    https://one.example
+    https://two.example/a b
+[install]
+require-hashes = true
+only-binary = :all:
+index-url = https://install.example
+timeout = 5
+"""
+
+
+@pytest.mark.parametrize("place", ["pip.conf", ".pip/pip.conf", ".config/pip/pip.conf"])
+def test_of_pips_settings_only_those_that_say_how_to_fetch_packages_count(bare: Path, place: str) -> None:
+    (bare / place).parent.mkdir(parents=True, exist_ok=True)
+    (bare / place).write_text(CONFIGURATION)
+    given = {"PIP_CONFIG_FILE": str(bare / place)} if place == "pip.conf" else {}
+    arguments, settings = set_up(bare, PIP_TIMEOUT="7", PIP_CERT="/a/certificate", PIP_NO_INDEX="1", PIP_CONSTRAINT="/a/file",
+                                 PIP_target="/elsewhere", PIP_USER="1", PIP_NO_BINARY="torch", **given)
+    assert {*settings.splitlines()} >= {
+        "PIP_timeout=7", "PIP_cert=/a/certificate", "PIP_no_index=1", "PIP_index_url=https://install.example",
+        "PIP_extra_index_url= https://one.example https://two.example/a b", f"PIP_CONFIG_FILE={os.devnull}"}
+    assert not re.search("prefix|quiet|user|python|hashes|binary|constraint|target", settings, re.IGNORECASE)
+    assert "-r requirements.lock" in arguments
+
+
+def test_an_environment_that_does_not_work_is_not_ready(bare: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        set_up(bare, BROKEN="1")
+    assert not (bare / ".venv" / "ready").exists()
+    assert set_up(bare)[0] != ""
+
+
+def test_snakemakes_executor_for_slurm_is_installed_where_it_is_missing(bare: Path) -> None:
+    set_up(bare)
+    assert set_up(bare, target="executor")[0] == ""
+    arguments, settings = set_up(bare, target="executor", BROKEN="1", PIP_PREFIX="/elsewhere")
+    assert arguments.strip().endswith("--constraint requirements.lock --editable .[slurm]") and "/elsewhere" not in settings
+    command = ["make", "--dry-run", "report", f"PYTHON={bare / 'python'}", "CLUSTER=slurm"]
+    shutil.copytree(ROOT / "profiles" / "slurm", bare / "profiles" / "slurm")
+    planned = subprocess.run(command, cwd=bare, check=True, capture_output=True, text=True).stdout
+    assert planned.index("[slurm]") < planned.index("snakemake --workflow-profile profiles/slurm")
 
 
 def test_an_environment_that_was_copied_or_moved_is_made_again(bare: Path) -> None:
