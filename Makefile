@@ -36,7 +36,7 @@ $(if $(CLUSTER),$(if $(wildcard profiles/$(CLUSTER)/config.yaml),,$(error There 
 # written whole or not at all, so an output that exists is complete, even if its step failed afterwards.
 SNAKEMAKE = IPYTHONDIR="$(OWN)/ipython" JUPYTER_CONFIG_DIR="$(OWN)/jupyter" JUPYTER_CONFIG_PATH= JUPYTER_PATH= \
 	snakemake $(if $(CLUSTER),--workflow-profile profiles/$(CLUSTER),--cores all) $(FLAGS) \
-	--keep-incomplete --ignore-incomplete --nolock --config 'run="$(RUN)"' 'profile=$(PROFILE)' \
+	--keep-incomplete --ignore-incomplete --nolock --max-checksum-file-size 10000000000 --config 'run="$(RUN)"' 'profile=$(PROFILE)' \
 	$(if $(COMPARE),'compare="$(COMPARE)"') $(if $(CLUSTER),cores=$(or $(CORES),0)) $(if $(NODES),'nodes="$(NODES)"') \
 	$(if $(GPU),gpu=$(GPU))
 # Make tells its children of SIGTERM, but not of other signals, so Snakemake watches make; the shell waits for Snakemake's end.

@@ -1,8 +1,8 @@
 # The order of the notebooks, and nothing else. `make report` calls it with the profile and the run's name.
 #
 # A step runs again when its parameters, its inputs or its code change (`digest`: its code cells and the modules they import),
-# never because a notebook or a module was merely touched or saved. A training run depends on cifar_lib and its notebook alone, as its
-# checkpoints do: scoring its network int8-quantized, say, is no reason to train for hours again.
+# never because a file was merely touched or saved. A training run depends on cifar_lib and its notebook alone, as its checkpoints
+# do: scoring its network int8-quantized, say, is no reason to train for hours again.
 import glob
 import json
 import os
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from cifar_bench import RUN_NAME, records
+from cifar_bench.analysis import verdicts
 from cifar_bench.analysis.evidence import STEPS
 from cifar_bench.notebook import control
 from cifar_bench.records import PROFILE_VARIABLE, REFERENCE_GPUS, REFERENCE_TRAINING_RUNS, SHIPPED, code
@@ -49,6 +50,15 @@ WEIGHTS = f"{FOLDER}/train/seed{FIRST}/weights.pt" if WEIGHTS_FROM == RUN else f
 RECORDS = [f"{FOLDER}/{step}/record.json"
            for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision",
                        "faster")]
+if workflow.is_main_process and not workflow.dryrun:
+    # What was damaged, edited or made from other inputs is made again, whatever the times of files are.
+    for record in map(Path, RECORDS):
+        if record.is_file() and (reason := records.reason_to_measure_again(record.parent)):
+            print(reason)
+            record.replace(record.with_suffix(".refused.json"))
+    if not verdicts.are_of_these_records(RUN):
+        Path(FOLDER, "verdicts.json").unlink(missing_ok=True)
+
 EXECUTE = "python -m cifar_bench.notebook.execute notebooks/{params.notebook}.ipynb {log} {params.values:q}"
 
 # What cluster jobs request besides cores: a GPU, and for timing, nodes with one feature.

@@ -23,7 +23,7 @@ OMITTED = shutil.ignore_patterns("__pycache__", "node_modules", ".ipynb_checkpoi
 # Called in place of python and jupyter where only Snakemake's decisions matter: it writes the files of a step, and fails before
 # or after that, or hangs, where it is told to.
 STEP = """
-import os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 FILES = {
@@ -48,7 +48,10 @@ if "cifar_bench.notebook.execute" in sys.argv:
         subprocess.run(["sleep", "99"], start_new_session=True)
     for path in [run / name for name in FILES[step]]:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{step} at {time.time_ns()}")  # other content each time, or what follows would not be run again
+        # Other content each time, or what follows would not be run again
+        path.write_text(json.dumps({"schema": 1, "step": str(path.parent.relative_to(run)), "made": time.time_ns(), "seconds": 1,
+                                    "parameters": {}, "environment": {"hardware": "", "cpu": {}, "gpu": None},
+                                    "data": {"dataset": "CIFAR-10"}, "measurements": {}, "series": {}, "records": {}}))
     sys.exit(step == os.environ.get("FAILS_AFTER"))
 """
 

@@ -54,7 +54,8 @@ def change_a_module(folder: Path) -> None:
 
 
 def test_a_complete_run_has_nothing_to_do_after_touching_files_and_changing_comments(make_report: MakeReport) -> None:
-    for path in [*make_report.folder.glob("notebooks/*.ipynb"), *make_report.folder.glob("results/shipped/**/*.json")]:
+    for path in [*make_report.folder.glob("notebooks/*.ipynb"), *make_report.folder.glob("results/shipped/**/*.*"),
+                 *make_report.folder.glob("results/done/**/*.*")]:
         path.touch()
     module = make_report.folder / "cifar_bench" / "engines" / "export.py"
     module.write_text(module.read_text() + "# a comment\n")
@@ -63,6 +64,22 @@ def test_a_complete_run_has_nothing_to_do_after_touching_files_and_changing_comm
     content["cells"][0]["source"] = ["# Another title"]
     notebook.write_text(json.dumps(content))
     assert steps_of_done(make_report) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"schema": 2}'], ids=["empty", "cut", "of another version"])
+def test_a_damaged_record_is_refused_in_one_sentence_and_made_again(make_report: MakeReport, content: str) -> None:
+    record = make_report.folder / "results" / "done" / "latency" / "record.json"
+    record.write_text(content)
+    steps, process = make_report("RUN=done")
+    assert process.returncode == 0 and steps == ["3_latency", "6_report"]
+    assert process.stdout.splitlines()[0].startswith(str(Path("results/done/latency/record.json")))
+
+
+def test_a_record_that_was_measured_by_hand_is_judged(make_report: MakeReport) -> None:
+    path = make_report.folder / "results" / "done" / "verdicts.json"
+    path.write_text(json.dumps({"records": {"done/latency/record.json": "another"}}))
+    os.utime(path, (2**31, 2**31))
+    assert steps_of_done(make_report) == ["6_report"]
 
 
 @pytest.mark.parametrize("change", [change_a_parameter, change_a_module])
