@@ -49,9 +49,10 @@ if "cifar_bench.notebook.execute" in sys.argv:
     for path in [run / name for name in FILES[step]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Other content each time, or what follows would not be run again
-        path.write_text(json.dumps({"schema": 1, "step": str(path.parent.relative_to(run)), "made": time.time_ns(), "seconds": 1,
-                                    "parameters": {}, "environment": {"hardware": "", "cpu": {}, "gpu": None},
-                                    "data": {"dataset": "CIFAR-10"}, "measurements": {}, "series": {}, "records": {}}))
+        path.write_text(json.dumps({
+            "schema": 1, "step": str(path.parent.relative_to(run)), "made": time.time_ns(), "seconds": 1, "parameters": {},
+            "environment": {"hardware": "", "cpu": {}, "gpu": None}, "data": {"dataset": "CIFAR-10"}, "measurements": {},
+            "series": {}, "records": {}}))
     sys.exit(step == os.environ.get("FAILS_AFTER"))
 """
 

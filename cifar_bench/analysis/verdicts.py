@@ -96,7 +96,8 @@ def check(run: str) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cifar_bench.analysis.verdicts", description=(__doc__ or "").partition("\n\n")[0])
+    description = (__doc__ or "").partition("\n\n")[0]  # python -OO has none
+    parser = argparse.ArgumentParser(prog="python -m cifar_bench.analysis.verdicts", description=description)
     parser.add_argument("run", help="the run, a folder under results/")
     run = parser.parse_args().run
     try:
