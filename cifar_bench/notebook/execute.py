@@ -104,7 +104,8 @@ def _duration(seconds: float) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cifar_bench.notebook.execute", description=(__doc__ or "").partition("\n\n")[0])
+    description = (__doc__ or "").partition("\n\n")[0]  # python -OO has none
+    parser = argparse.ArgumentParser(prog="python -m cifar_bench.notebook.execute", description=description)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path, help="where the executed notebook is written")
     parser.add_argument("parameters", type=yaml.safe_load, help="its parameters, as YAML or JSON")
