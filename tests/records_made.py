@@ -81,7 +81,8 @@ def timed(row: Mapping, ns: np.ndarray, **changes: object) -> dict:
     row = copy.deepcopy({**row, **changes})
     job = LatencyJob(**{field.name: row[field.name] for field in fields(LatencyJob)} | {"images": ns.shape[1]})
     of_images = {"classes": np.zeros(ns.shape[1], np.uint8), "logits": np.zeros((1, 10)), "warmup_ns": ns[0, :1]}
-    of_a_run = {"load_ns": 2_000_000_000, "background_cores": 0.0, "contended": False, "state_changed": False, "probes": {}}
+    of_a_run = {"load_ns": 2_000_000_000, "background_cores": 0.0, "stopped_cores": 0.0, "contended": False,
+                "state_changed": False, "probes": {}}
     results = [{**of_images, **of_a_run, "ns": run, "round": number} for number, run in enumerate(ns)]
     new = row_of(Outcome(job, results), np.zeros(ns.shape[1], np.int64), np.zeros((1, 10)))
     return row | {name: new[name] for name in ("images", "series", "accuracy", "max_logit_error", "runs")}

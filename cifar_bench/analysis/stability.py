@@ -18,8 +18,6 @@ def stability_warnings(record: Mapping) -> list[str]:
     if dropped := environment["dropped_variables"]:
         named = ", ".join(f"{name}={value}" for name, value in dropped.items())
         warnings.append(f"environment variables that change the speed were set, and dropped for the measurement: {named}")
-    if kept := environment.get("kept_variables"):  # older records have none
-        warnings.append(f"these environment variables decide what is loaded: {', '.join(kept)}")
     if environment["cpu"]["governor"] not in (None, "performance"):
         warnings.append(f"the CPU frequency governor is {environment['cpu']['governor']}, not performance")
     repeated = ", and repeated" if record["parameters"]["repeats"] else ""

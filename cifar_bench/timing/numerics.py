@@ -41,7 +41,7 @@ def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
     for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):
         engine = ENGINES[row["engine"]]
         row["quantizer"] = engine.quantizer if row["precision"] == "int8" else None
-        file = row["network"], engine.tuned_as or row["engine"], row["precision"]  # a C++ engine runs its Python twin's
+        file = row.get("network", ""), engine.tuned_as or row["engine"], row["precision"]  # a C++ engine runs its Python twin's
         if file not in scored:
             scored[file] = predictions(predict(row["engine"], setup_of(row, exported), test.images), None, test.labels.numpy())
         row.update(scored[file])
