@@ -93,9 +93,9 @@ def roofline(record: Mapping) -> list[tuple[float, float]]:
     """For each network, its `roofline_us` in the fastest precision, and its accuracy (%); fastest first."""
     points, measured = [], record["measurements"]
     for name, network in measured["networks"].items():
-        bounds = [roofline_us(name, each["precision"], record) for each in measured["rooflines"]]
-        if all(bounds):
-            points.append((min(bounds, default=0.0), network["accuracy"]))
+        bounds = [us for each in measured["rooflines"] if (us := roofline_us(name, each["precision"], record))]
+        if bounds:
+            points.append((min(bounds), network["accuracy"]))
     return sorted(points)
 
 

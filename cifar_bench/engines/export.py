@@ -64,9 +64,10 @@ def make_missing(folder: Path, name: str) -> None:
     """
     if (folder / name).is_file():
         return
-    source, load = ("model.pt", load_exported) if name != "model.pt" else (INT8_FILE, layers.network)
-    if name != "model.pt" or not (folder / INT8_FILE).is_file():
-        exists(folder / "model.pt")
+    source, load = "model.pt", load_exported
+    if name == source and (folder / INT8_FILE).is_file():
+        source, load = INT8_FILE, layers.network
+    exists(folder / source)
     with reason_of_failure(f"{name} cannot be made from {source}"):
         FORMATS[name](load(folder / source), folder / name)
 

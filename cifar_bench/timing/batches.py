@@ -50,7 +50,7 @@ class BatchJob(Job):
             measured["batch_threads"].append(fastest.threads)
             measured["batch_options"].append(fastest.options)
         return {**{name: np.array(values) for name, values in measured.items()}, "seconds": time.monotonic() - started,
-                **background.read()}
+                "background_cores": background.read()["background_cores"]}
 
 
 def batch_sizes(max_batch_size: int) -> list[int]:

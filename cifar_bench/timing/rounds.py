@@ -121,10 +121,9 @@ def _measure_once(outcome: Outcome, number: int, exported: Path, cache: Path) ->
             outcome.reason = str(error)
     else:
         after = probe(threads)
-        of_images = "ns" in result  # else of batches, between which it loads and compiles
-        seconds = result["ns"].sum() / 1e9 if of_images else result["seconds"]
-        contended = is_contended(result["background_cores"], seconds) or result.get("gpu_load", 0) > MAX_GPU_LOAD
-        if of_images and job.device == "cpu":  # waiting for a GPU is no stop
-            contended = contended or is_contended(result["stopped_cores"], seconds)
+        seconds = result["seconds"] if "seconds" in result else result["ns"].sum() / 1e9
+        stopped = result.get("stopped_cores", 0.0) if job.device == "cpu" else 0.0  # waiting for a GPU is no stop
+        contended = (is_contended(result["background_cores"], seconds) or is_contended(stopped, seconds)
+                     or result.get("gpu_load", 0) > MAX_GPU_LOAD)
         outcome.results.append({**result, "round": number, "contended": contended, "state_changed": differ(before, after),
                                 "probes": {name: [before[name], after[name]] for name in before}})

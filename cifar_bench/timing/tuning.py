@@ -52,7 +52,7 @@ class TuningJob(Job):
                     ns, _ = timer.time_images(engine.classify, images)
                 medians[number].append(np.median(ns))
         return {"ns": np.array([min(values) for values in medians]), "seconds": time.monotonic() - started,
-                **background.read()}
+                "background_cores": background.read()["background_cores"]}
 
 
 def thread_counts() -> list[int]:

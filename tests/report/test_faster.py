@@ -69,5 +69,6 @@ def test_the_time_breakdown_is_of_the_winner_and_the_base(record: dict) -> None:
     drawn = faster.time_breakdown(record, 0)
     assert drawn.title == f"No overhead: {frontier.name(rows[0])} is as fast as the roofline or faster"
     assert "The peak was measured too low" in drawn.caption and (drawn.numbers.iloc[:, 1:] >= 0).all(axis=None)
+    assert frontier.roofline(record)
     record["measurements"]["rooflines"] = []
-    assert faster.time_breakdown(record, 0) is None
+    assert faster.time_breakdown(record, 0) is None and frontier.roofline(record) == []

@@ -1,7 +1,6 @@
 """One measurement at a time runs on a machine, the background load is measured, and the clock is described."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from helpers import lock_is_held
 
 from cifar_bench.timing import machine
 from cifar_bench.timing.machine import measurement_lock
@@ -69,15 +69,10 @@ def test_the_lock_is_released_after_an_error_and_after_a_killed_process(lock: st
     with pytest.raises(ZeroDivisionError), measurement_lock():
         raise ZeroDivisionError
     with held_elsewhere(lock) as holder:
-        assert is_held()
+        assert lock_is_held()
         holder.kill()
         holder.wait()
-        assert not is_held()
-
-
-def is_held() -> bool:
-    with socket.socket(socket.AF_UNIX) as other:
-        return not machine._bound(other)
+        assert not lock_is_held()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may become another user")
@@ -86,7 +81,7 @@ def test_another_user_waits_for_the_same_lock(lock: str) -> None:
         child = os.fork()
         if child == 0:
             os.setuid(1002)
-            os._exit(0 if is_held() else 1)
+            os._exit(0 if lock_is_held() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -1,6 +1,5 @@
 """Rounds shuffle the jobs, stop by the clock and not by the result, and repeat what was contended."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_network
+from helpers import lock_is_held, tiny_network
 
 from cifar_bench.engines import ENGINES, base, export
 from cifar_bench.engines.base import Setup
@@ -91,18 +90,13 @@ def test_compiling_does_not_count_for_the_limit(runs: Runs, tmp_path: Path) -> N
     assert len(outcome.results) == 10
 
 
-def is_held(*_: object) -> bool:
-    with socket.socket(socket.AF_UNIX) as other:
-        return not machine._bound(other)
-
-
 def test_the_machine_is_held_while_jobs_are_compiled_and_measured(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
-    monkeypatch.setattr(rounds, "run_in_fresh_process", lambda job, setup: held.append(is_held()) or runs(job, setup))
-    run_rounds([EAGER], 2, tmp_path, lambda *_: held.append(is_held()))
-    assert held == [True, True, True] and not is_held()
+    monkeypatch.setattr(rounds, "run_in_fresh_process", lambda job, setup: held.append(lock_is_held()) or runs(job, setup))
+    run_rounds([EAGER], 2, tmp_path, lambda *_: held.append(lock_is_held()))
+    assert held == [True, True, True] and not lock_is_held()
 
 
 def test_the_machine_is_held_while_files_are_scored_and_rooflines_measured(
@@ -110,12 +104,12 @@ def test_the_machine_is_held_while_files_are_scored_and_rooflines_measured(
 ) -> None:
     rows, _ = latency.measure([EAGER], 1, tmp_path)
     held, test = [], data.load("test")
-    monkeypatch.setattr(numerics, "predict", lambda *_: held.append(is_held()) or np.zeros((len(test), 10)))
-    monkeypatch.setattr(roofline, "measure", is_held)
+    monkeypatch.setattr(numerics, "predict", lambda *_: held.append(lock_is_held()) or np.zeros((len(test), 10)))
+    monkeypatch.setattr(roofline, "measure", lock_is_held)
     numerics.add_accuracy(rows, tmp_path, test)
     numerics.compare_predictions(rows, tmp_path, test)
     held += roofline.measure_all(tiny_network(), ["float32"], "cpu", [1])
-    assert held == [True, True, True] and not is_held()
+    assert held == [True, True, True] and not lock_is_held()
 
 
 # ---- what cannot run

@@ -136,7 +136,7 @@ bool ends_with(const std::string& text, const std::string& end) {
     return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-Network of(const Classifier& classify) {
+Network as_network(const Classifier& classify) {
     return [classify, logits = torch::empty({1, 10})](const torch::Tensor& image) {
         classify(image.data_ptr<float>(), logits.data_ptr<float>());
         return logits;
@@ -153,7 +153,7 @@ Network load_layers(const std::string& path, const std::string& precision) {
         const auto* values = array.data_ptr<float>();
         arrays[entry.key().toStringRef()] = {array.sizes().vec(), {values, values + array.numel()}};
     }
-    return of(make_with_onednn(arrays, precision));
+    return as_network(make_with_onednn(arrays, precision));
 }
 
 Network load(const std::string& path, torch::Device device, const std::string& precision, int threads,
@@ -162,7 +162,7 @@ Network load(const std::string& path, torch::Device device, const std::string& p
     try {
         if (ends_with(path, ".onnx")) return load_with_openvino(path, precision, threads);
         if (ends_with(path, ".layers")) return load_layers(path, precision);
-        if (ends_with(path, ".pte")) return of(load_with_executorch(path, threads));
+        if (ends_with(path, ".pte")) return as_network(load_with_executorch(path, threads));
         if (ends_with(path, ".pt2")) {
             auto package = std::make_shared<torch::inductor::AOTIModelPackageLoader>(path);
             return [package](const torch::Tensor& image) { return package->run({image}).at(0); };
