@@ -91,11 +91,15 @@ def commit(folder: Path) -> None:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """The environment in which this Python and its children import the packages from the copy in `folder`."""
+    """The environment in which this Python and its children import the packages from the copy in `folder`.
+
+    Without what a `make test` around it hands down: a make within would print its folder and take its variables.
+    """
+    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     own = {"PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
            "CIFAR_BENCH_LOCK": str(folder),
            "OMP_WAIT_POLICY": "passive"}  # waiting threads must not take the cores of other tests
-    return {**os.environ, **own, **more}
+    return {**outer, **own, **more}
 
 
 def use_synthetic_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
