@@ -78,7 +78,7 @@ ifneq ($(shell cat .venv/ready 2> /dev/null),$(CURDIR))
 .PHONY: .venv/ready
 endif
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11, 4) <= sys.version_info < (3, 14) else "Python 3.11.4 to 3.13 is needed: give make PYTHON=python3.13, say.")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "Python 3.11 to 3.14 is needed: give make PYTHON=python3.13, say.")'
 	@echo "Setting up .venv, about two minutes"
 	@mkdir -p "$(OWN)"
 	@$(PYTHON) -m venv --clear .venv

@@ -96,10 +96,11 @@ def row_named(rows: Sequence[Mapping], **named: object) -> dict:
 
 def run_notebook(name: str, parameters: Mapping[str, object]) -> None:
     """Run a notebook's code cells, up to the cell that writes the record, with these `parameters`."""
-    namespace: dict[str, object] = {"__name__": "__main__"}
+    namespace: dict[str, object] = {"__name__": "__main__", "In": []}  # as IPython keeps what was run
     for cell in json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
+            namespace["In"].append(source)
             exec(compile(source, name, "exec"), namespace)
             if "parameters" in cell["metadata"].get("tags", []):
                 namespace.update(parameters)

@@ -110,9 +110,9 @@ def latency_at_most(claim: dict, by_step: ByStep) -> Judgement:
         return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     runs = latency.judged_runs(row)
     if reason := insufficient_sample(runs, "runs"):
-        return not_run(reason, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.1f} µs with {row['engine']}")
+        return not_run(reason, evidence, f"{np.mean([run['mean_ns'] for run in runs]) / 1e3:,.0f} µs with {row['engine']}")
     mean, interval = latency.mean(row)
-    ours = format_interval(mean, interval, " µs", digits=1) + f" with {row['engine']}"
+    ours = format_interval(mean, interval, " µs", digits=0) + f" with {row['engine']}"
     environment = evidence.record["environment"]
     if not _hardware_matches(claim["hardware"], environment):
         needed = {"P100": "a P100", "newer GPU": "an NVIDIA GPU newer than the P100"}[claim["hardware"]]
@@ -141,7 +141,7 @@ def run_spread(claim: dict, by_step: ByStep) -> Judgement:
         return not_run((evidence and "the engine did not run") or "no latency measured", evidence)
     runs = latency.judged_runs(row)
     means = np.array([run["mean_ns"] for run in runs])
-    ours = f"spread {np.ptp(means) / 1e3:,.1f} µs, mean {means.mean() / 1e3:,.1f} µs ({np.ptp(means) / means.mean():.2%})"
+    ours = f"{100 * np.ptp(means) / means.mean():.3g}% ({np.ptp(means) / 1e3:,.0f} µs of {means.mean() / 1e3:,.0f} µs)"
     if reason := insufficient_sample(means, "runs"):
         return not_run(reason, evidence, ours)
     if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
@@ -176,10 +176,10 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
         return not_run(f"no 16-bit format ran with {claim['engine']} here", evidence)
     candidates = [row for row in rows if row["peak_ratio"] > precision.HIGHER_PEAK]
     row = min(candidates or rows, key=lambda row: row["ratio"])
-    ours = f"{row['precision']}: " + format_interval(row["ratio"], row["ratio_interval"], "") + " × float32's latency"
+    ours = f"{row['precision']}: speedup " + format_interval(*_speedup(row), "×")
     runs = latency.paired_runs(row, precision.base_of(row, evidence.record))
     if reason := insufficient_sample(runs, "runs"):
-        return not_run(reason, evidence, f"{row['precision']}: {row['ratio']:.2f} × float32's latency")
+        return not_run(reason, evidence, f"{row['precision']}: speedup {1 / row['ratio']:.2f}×")
     if not candidates:
         return not_run("other hardware: the peak FLOP/s of no 16-bit format exceed float32's here", evidence, ours)
     if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
@@ -187,8 +187,8 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     verdict = threshold_verdict(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
     reason = (f"{len(runs)} runs of {row['engine']} in the fastest 16-bit format with higher peak FLOP/s than float32's "
               f"({row['peak_ratio']:.2g}×); a gain below {claim['margin']:.0%} counts as none")
-    reason += "".join(f"; {other['precision']} (peak {other['peak_ratio']:.2g}×) takes {other['ratio']:.2f} times as long as "
-                      "float32" for other in rows if other is not row)
+    reason += "".join(f"; {other['precision']} (peak {other['peak_ratio']:.2g}×): speedup {1 / other['ratio']:.2f}×"
+                      for other in rows if other is not row)
     if not _hardware_matches("P100", evidence.record["environment"]):
         reason += f"; claimed of a P100, judged on {evidence.record['environment']['hardware']}"
     if verdict == INCONCLUSIVE:
@@ -280,7 +280,7 @@ def _hardware_matches(hardware: str, environment: dict) -> bool:
 
 
 def _speedup(row: dict) -> tuple[float, statistics.Interval]:
-    """The speedup of a row of `frontier.ran` over the baseline, with its interval."""
+    """The speedup of a row of `frontier.ran` or `precision.ran` over its baseline, with its interval."""
     low, high = row["ratio_interval"]
     return 1 / row["ratio"], (1 / high, 1 / low)
 

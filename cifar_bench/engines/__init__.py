@@ -1,6 +1,6 @@
 """Engines: each turns an exported model into `classify(image) -> class`, with the same timed region for all.
 
-A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here and, for its color, in ENGINES of report/style.py.
+A new engine is a subclass of PythonEngine (base.py), listed in ENGINES here.
 onnx.py shows all that an engine needs.
 """
 

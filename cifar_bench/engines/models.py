@@ -1,7 +1,10 @@
 """Trained and exported networks: found by the names of their runs, and loaded from their files."""
 
+import pickle
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +59,24 @@ def load_weights(path: Path) -> ResNet9:
 
 
 def load_exported(path: Path) -> ResNet9:
-    """The network of the TorchScript program in `path`, in eval mode. Raises InputError."""
-    return network_from(load_torchscript(path).state_dict())
+    """The network of the TorchScript program in `path`, in eval mode, by its weights alone. Raises InputError.
+
+    They are read from the file itself, since a version of PyTorch may no longer load the program.
+    """
+    def weights() -> dict[str, torch.Tensor]:
+        with zipfile.ZipFile(path) as archive:
+            return dict(_tensors(_Weights(archive).load()))
+
+    return _loaded(path, "2_export", lambda: network_from(weights()))
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The program in `path`, on the CPU. Raises InputError."""
-    return _loaded(path, "2_export", lambda: torch.jit.load(path, map_location="cpu"))
+    try:
+        return _loaded(path, "2_export", lambda: torch.jit.load(path, map_location="cpu"))
+    except InputError as error:
+        load_exported(path)  # raises where the file is at fault
+        raise InputError(f"PyTorch {torch.__version__} cannot load {path}: does it still have TorchScript?") from error
 
 
 def load_exported_program(path: Path) -> torch.export.ExportedProgram:
@@ -74,6 +88,39 @@ def exists(path: Path, notebook: str = "2_export") -> None:
     """Raises InputError where there is no file at `path`, which the notebook writes."""
     if not path.is_file():
         raise InputError(f"{path} is not there: run {notebook} first.")
+
+
+def _tensor(values: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> torch.Tensor:
+    return values.as_strided(size, stride, offset)
+
+
+PICKLED = {("torch", "FloatStorage"): torch.float32, ("torch", "LongStorage"): torch.int64,
+           ("torch._utils", "_rebuild_tensor_v2"): _tensor, ("collections", "OrderedDict"): OrderedDict}
+
+
+class _Weights(pickle.Unpickler):
+    """Reads the modules of a TorchScript program as objects whose attributes are modules, tensors and plain values."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.files = {name.partition("/")[2]: name for name in archive.namelist()}  # all are in one folder
+        self.archive = archive
+        super().__init__(archive.open(self.files["data.pkl"]))
+
+    def find_class(self, module: str, name: str) -> Any:
+        return type(name, (), {}) if module.startswith("__torch__.") else PICKLED[module, name]
+
+    def persistent_load(self, pid: tuple) -> torch.Tensor:
+        _, dtype, key, *_ = pid
+        return torch.frombuffer(bytearray(self.archive.read(self.files[f"data/{key}"])), dtype=dtype)
+
+
+def _tensors(module: object, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a module and of those within it, by their names in a state dictionary."""
+    for name, value in vars(module).items():
+        if isinstance(value, torch.Tensor):
+            yield prefix + name, value
+        elif hasattr(value, "__dict__"):
+            yield from _tensors(value, f"{prefix}{name}.")
 
 
 def _loaded(path: Path, notebook: str, load: Callable[[], Any]) -> Any:

@@ -1,8 +1,10 @@
 """Checks a notebook's parameters, because papermill runs on with the default when a name is misspelt."""
 
 import ast
+import builtins
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,13 +19,14 @@ PAPERMILL_MARK = "# Parameters"  # the first line of the cell that papermill add
 def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     """Return the notebook's parameters, or raise InputError at the first one that is not allowed.
 
-    `namespace` is the notebook's `globals()` right after the parameters cell: its annotations (`epochs: int = 3`) give the
-    names and types, and its `In` shows what papermill set. `rules` gives each name its range `(min, max)`, the list of allowed
+    `namespace` is the notebook's `globals()` right after the parameters cell: its `In` shows the names and types that were
+    declared (`epochs: int = 3`), and what papermill set. `rules` gives each name its range `(min, max)`, the list of allowed
     values (a list parameter must name at least one), the set of values that a list parameter may name, the pattern of a name
     or of each name in a list, or None where any value of the type will do. No list may repeat a value, unless its rule is None.
     """
     _refuse_other_clone()
-    types: dict[str, type] = dict(namespace.get("__annotations__", {}))
+    cells = [declared(cell) for cell in namespace.get("In", [])]
+    types = next((names for names in reversed(cells) if names.keys() & rules.keys()), {})  # a cell may have been run again
     if set(types) != set(rules):
         raise InputError(f"parameters cell and check disagree about {', '.join(sorted(set(types) ^ set(rules)))}.")
     for name in _injected(namespace.get("In", [])):
@@ -32,6 +35,15 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
             hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(types)}."
             raise InputError(f"unknown parameter {name}: {hint}")
     return {name: _checked(name, namespace[name], types[name], rule) for name, rule in rules.items()}
+
+
+def declared(cell: str) -> dict[str, type]:
+    """The names that a cell declares with a built-in type, from its source: Python 3.14 keeps no annotations of a notebook."""
+    with suppress(SyntaxError):
+        declarations = [line for line in ast.parse(cell).body if isinstance(line, ast.AnnAssign)]
+        return {ast.unparse(line.target): vars(builtins)[kind] for line in declarations
+                if (kind := ast.unparse(line.annotation)) in vars(builtins)}
+    return {}
 
 
 def device_or_error(name: str) -> str:

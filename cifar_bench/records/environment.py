@@ -12,6 +12,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 from cifar_bench import DROPPED, KEPT
 from cifar_bench.records import code
 from cifar_lib import ROOT
@@ -90,6 +92,10 @@ def _cpu() -> dict:
     return {
         "model": _cpuinfo().get("brand_raw") or platform.processor() or platform.machine(),
         "cores": cores(),
+        "logical_cores": psutil.cpu_count(),  # of the whole machine, as those below
+        "physical_cores": psutil.cpu_count(logical=False),
+        "virtual_machine": "hypervisor" in flags if "fpu" in (flags := _cpuinfo().get("flags", [])) else None,  # x86 says
+        "memory_bytes": psutil.virtual_memory().total,
         "features": cpu_features(),
         "governor": _text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "load_average": [round(load, 2) for load in os.getloadavg()],

@@ -1,18 +1,16 @@
 """What 5_faster found: accuracy against latency, the fastest at an accuracy, and the time breakdown of its latency."""
 
 from collections.abc import Mapping
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import StrMethodFormatter
 
 from cifar_bench.analysis import frontier, latency
 from cifar_bench.analysis.admissible import replicates
 from cifar_bench.analysis.evidence import ByStep
-from cifar_bench.report.style import ENGINES, MARKS, STYLE, Picture, engine_color, picture, plain_log_ticks
+from cifar_bench.report.style import GRAY, HIGHLIGHT, MARKS, MASK, STYLE, TEXT, Picture, bars, engine_color, picture, set_range
 from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 VERSUS = "than TorchScript with the original network"
@@ -25,8 +23,7 @@ def sentence(record: Mapping, accuracy: float) -> str:
     if not winner:
         return (f"Nothing reaches an accuracy of {accuracy:g}% on {images:,} test images: the most accurate is "
                 f"{frontier.name(best)}, with {best['test_accuracy']:.2f}%.")
-    network = f"network {winner['network']}" if winner["network"] else "original network"
-    words = (f"The fastest with an accuracy of at least {accuracy:g}% is the {network} in {winner['precision']} with "
+    words = (f"The fastest with an accuracy of at least {accuracy:g}% is the {_network(winner)} in {winner['precision']} with "
              f"{winner['engine']}: median latency {winner['us']:,.0f} µs, accuracy {winner['test_accuracy']:.2f}% on "
              f"{images:,} test images.")
     if "ratio" in winner:
@@ -37,18 +34,46 @@ def sentence(record: Mapping, accuracy: float) -> str:
     return words
 
 
+def recommendation(record: Mapping, accuracy: float) -> list[str]:
+    """What to use on this machine at an accuracy of at least `accuracy` percent, and what it costs, a sentence each."""
+    rows = [row for row in frontier.ran(record) if row["test_accuracy"] >= accuracy]
+    if not rows:
+        return []
+    images = record["measurements"]["test_images"]
+    low, high = frontier.accuracy_interval(rows[0], record)
+    words = [f"Use {rows[0]['engine']} in {rows[0]['precision']} with the {_network(rows[0])}: median latency "
+             f"{rows[0]['us']:,.0f} µs, p99 {latency.quantile(rows[0], 'p99')[0]:,.0f} µs, accuracy "
+             f"{rows[0]['test_accuracy']:.2f}% (95% interval of {images:,} test images: {low:.2f} to {high:.2f})."]
+    if (changed := rows[0].get("changed_predictions")) is not None:  # older records do not say
+        words.append(f"It changes {changed:,} of {images:,} predictions of the original network in float32.")
+    from_python = next((row for row in rows if not row["engine"].endswith("-cpp")), None)
+    if from_python and from_python is not rows[0]:
+        words.append(f"Without C++: {from_python['engine']} in {from_python['precision']} with the {_network(from_python)}, "
+                     f"median latency {from_python['us']:,.0f} µs, p99 {latency.quantile(from_python, 'p99')[0]:,.0f} µs, "
+                     f"accuracy {from_python['test_accuracy']:.2f}%.")
+    unquantized = next((row for row in rows if row["precision"] == "float32"), None)
+    if unquantized and unquantized is not rows[0]:
+        words.append(f"Without quantization: {unquantized['engine']} in float32 with the {_network(unquantized)}, median "
+                     f"latency {unquantized['us']:,.0f} µs.")
+    return words
+
+
 def networks(record: Mapping, by_step: ByStep) -> pd.DataFrame:
     """A row for each network, with its replicates among the training runs."""
     rows = []
     for name, network in record["measurements"]["networks"].items():
         seeds = replicates(name, record, by_step)
+        mean = np.mean([seed.measured["accuracy"] for seed in seeds]) if seeds else None
         rows.append({
-            "network": name or "original", "MFLOP": network["flop"] / 1e6, "parameters": network["parameters"],
-            "accuracy of the export (%)": network["accuracy"], "seeds": len(seeds),
-            "mean of the seeds (%)": np.mean([seed.measured["accuracy"] for seed in seeds]) if seeds else None,
+            "network": name or "original", "MFLOP": network["flop"] / 1e6, "accuracy (%)": network["accuracy"],
+            "seeds": len(seeds), "mean of the seeds (%)": mean, "parameters": network["parameters"],
             "distilled from": ", ".join(seeds[0].record["parameters"]["teachers"]) if seeds else "",
         })
     return pd.DataFrame(rows)
+
+
+def _network(row: Mapping) -> str:
+    return f"network {row['network']}" if row["network"] else "original network"
 
 
 def table(record: Mapping) -> pd.DataFrame:
@@ -56,10 +81,11 @@ def table(record: Mapping) -> pd.DataFrame:
     rows = frontier.ran(record)
     optimal = [frontier.name(row) for row in frontier.pareto_frontier(rows)]
     return pd.DataFrame({
-        "network": row["network"] or "original", "engine": row["engine"], "precision": row["precision"],
-        "p50 (µs)": with_interval(latency.quantile(row, "p50")),
+        "network, engine, precision": frontier.name(row), "median (µs)": with_interval(latency.quantile(row)),
+        "p99 (µs)": f"{latency.quantile(row, 'p99')[0]:,.0f}",
         "speedup over torchscript": speedup(row["ratio"], row["ratio_interval"]) if "ratio" in row else None,
-        "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
+        "accuracy (%)": row["test_accuracy"],
+        "accuracy (95% interval)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, record)), 2),
         "Pareto-optimal": "yes" if frontier.name(row) in optimal else "", "file (MB)": row["file_bytes"] / 1e6,
         "threads": row["threads"] or "–",
     } for row in rows)
@@ -71,7 +97,7 @@ def reasons(record: Mapping) -> list[str]:
 
 
 def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
-    """A point for each network, engine and precision; lines along the Pareto frontier and at `accuracy` percent."""
+    """A point for each network, engine and precision, those on the Pareto frontier named; a line at `accuracy` percent."""
     rows = frontier.ran(record)
     optimal, winner = frontier.pareto_frontier(rows), frontier.fastest_at(rows, accuracy)
     title = f"Nothing reaches an accuracy of {accuracy:g}%"
@@ -79,36 +105,33 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         title = f"{accuracy:g}% accuracy at a median latency of {winner['us']:,.0f} µs" + (
             f", {times_faster(winner['ratio'])} {VERSUS}" if "ratio" in winner else "")
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 4.6))
-        axis.step([row["us"] for row in optimal], [row["test_accuracy"] for row in optimal], where="post", color="0.4",
-                  linewidth=1.5)
-        axis.axhline(accuracy, color="0.4", linewidth=1, linestyle=":")
-        bound = frontier.roofline(record)
-        if bound:
-            axis.plot(*zip(*bound), color="0.6", linewidth=1, linestyle="--", marker=".")
-            axis.annotate("roofline", bound[-1], (0, 6), textcoords="offset points", fontsize=8, color="0.4", ha="center")
+        figure, axis = plt.subplots()
         for row in rows:
+            best = any(row is other for other in optimal)
+            color = HIGHLIGHT if row is winner else engine_color(row["engine"]) if best else GRAY
             low, high = frontier.accuracy_interval(row, record)
-            axis.errorbar([row["us"]], [row["test_accuracy"]], fmt=MARKS[row["precision"]], capsize=2, elinewidth=0.7,
-                          yerr=[[row["test_accuracy"] - low], [high - row["test_accuracy"]]], color=engine_color(row["engine"]),
-                          markerfacecolor="white" if row["network"] == frontier.ORIGINAL else None)
-        named = [row for row in optimal if row["network"] != frontier.ORIGINAL or row == winner]  # the legend shows the others
-        for row, height in zip(named, cycle([-11, -24])):  # alternate, or neighbours overlap
-            axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (5, height), textcoords="offset points",
-                          fontsize=8, bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5})
-        figure.legend(handles=[
-            *(Line2D([], [], color=engine_color(name), linewidth=3, label=name)
-              for name in ENGINES if name in {row["engine"] for row in rows}),
-            *(Line2D([], [], color="0.3", marker=MARKS[name], linestyle="", markerfacecolor="white", label=name)
-              for name in MARKS if name in {row["precision"] for row in rows})],
-            loc="outside right center", frameon=False, fontsize=9)
+            axis.errorbar([row["us"]], [row["test_accuracy"]], fmt=MARKS[row["precision"]], elinewidth=0.5, zorder=2 + best,
+                          yerr=[[row["test_accuracy"] - low], [high - row["test_accuracy"]]], color=color)
+        bound = frontier.roofline(record)
         ends = [*(row["us"] for row in rows), *(us for us, _ in bound)]
-        axis.set(xscale="log", xlabel="median latency (µs, logarithmic)", ylabel="accuracy (%)",
-                 xlim=(0.8 * min(ends), 1.6 * max(ends)))
-        plain_log_ticks(axis.xaxis)
-        return picture(figure, "faster", title, "One marker per precision, one color per engine; hollow: the original network. "
-                       "Gray line: the Pareto frontier. Bars: 95% intervals (sampling error). Roofline: arithmetic at the peak "
-                       "rate measured here.", table(record))
+        scale = set_range(axis.xaxis, 0.8 * min(ends), 1.3 * max(ends))
+        axis.set(xlabel=f"median latency (µs{scale})", ylabel="accuracy (%)")
+        axis.axhline(accuracy, color=TEXT, linewidth=1, linestyle=":")
+        axis.text(1, accuracy, f"{accuracy:g}%", transform=axis.get_yaxis_transform(), ha="right", va="bottom", color=TEXT)
+        if bound:
+            axis.plot(*zip(*bound), "|--", color=TEXT, linewidth=1, markersize=12)
+            axis.annotate("roofline", bound[0], (4, 4), textcoords="offset points", color=TEXT)
+        for number, row in enumerate(reversed(optimal)):  # above the axes, the fastest on top
+            right = axis.transLimits.transform(axis.transScale.transform((row["us"], accuracy)))[0] > 0.6
+            axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (row["us"], 1.04 + 0.075 * number),
+                          textcoords=axis.get_xaxis_transform(), ha="right" if right else "left", va="bottom", bbox=MASK,
+                          color=HIGHLIGHT if row is winner else engine_color(row["engine"]),
+                          arrowprops={"arrowstyle": "-", "color": GRAY, "linewidth": 0.7, "relpos": (int(right), 0)})
+        figure.legend(handles=[Line2D([], [], color=GRAY, marker=MARKS[name], linestyle="", label=name)
+                               for name in MARKS if name in {row["precision"] for row in rows}],
+                      loc="outside lower center", ncols=3, columnspacing=1, handletextpad=0)
+        return picture(figure, "faster", title, "Named: the Pareto frontier. Bars: 95% intervals (sampling error). Roofline: "
+                       "arithmetic at the peak rate measured here.", table(record))
 
 
 def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
@@ -129,12 +152,9 @@ def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
     if at_peak:
         caption += (f" At the roofline or above: {listed(at_peak)}. The peak was measured too low, or the engine needs fewer "
                     "products.")
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(8, 1.2 + 0.45 * len(parts)))
-        numbers.iloc[::-1].plot.barh(stacked=True, color=["C0", "0.8"], ax=axis, legend=False, width=0.6)
-        axis.set(xlabel="median latency (µs)", ylabel="")
-        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
-        return picture(
-            figure, "faster_time_breakdown", title, caption,
-            numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(5.2, 0.1 + 0.45 * len(parts)))
+        bars(axis, [(name.removeprefix("original, "), ", ".join(f"{part} {us:,.0f} µs" for part, us in of.items()),
+                     {HIGHLIGHT: of["roofline"], GRAY: of["overhead"]}) for name, of in parts.items()])
+        return picture(figure, "faster_time_breakdown", title, "Blue: roofline; gray: overhead. " + caption,
+                       numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from cifar_bench.analysis import latency, states
 from cifar_bench.records import REPEATED_IMAGE
-from cifar_bench.report.style import STYLE, Picture, engine_color, picture, plain_log_ticks
+from cifar_bench.report.style import GRAY, HIGHLIGHT, STYLE, TEXT, Picture, picture, set_range
 from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 DISTURBED = {(False, False): "", (True, False): "contended", (False, True): "state changed", (True, True): "contended"}
@@ -27,11 +27,12 @@ def table(record: Mapping) -> pd.DataFrame:
     for row in sorted(rows, key=lambda row: latency.quantile(row)[0]):
         ratio = latency.ratio(row, rows)
         table.append({
-            "engine": latency.name(row), "p50 (µs)": with_interval(latency.quantile(row)),
-            **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99", "p99.9")},
+            "engine": latency.name(row), "median (µs)": with_interval(latency.quantile(row)),
+            "p99 (µs)": f"{latency.quantile(row, 'p99')[0]:,.0f}",
             f"speedup over {latency.BASE}": speedup(*ratio) if ratio else "–",
             # of one image it says nothing
-            "accuracy of the timed images (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,
+            "accuracy (%)": row["accuracy"] if row["variant"] != REPEATED_IMAGE else np.nan,
+            **{f"{name} (µs)": f"{latency.quantile(row, name)[0]:,.0f}" for name in ("p90", "p99.9")},
             "max logit error": row["max_logit_error"],
             "load (s)": np.median([run["load_ns"] for run in row["runs"]]) / 1e9, "file (MB)": row["file_bytes"] / 1e6,
             "precision": row["precision"], "version": row["version"], "threads": row["threads"] or "–",
@@ -47,6 +48,22 @@ def reasons(record: Mapping) -> list[str]:
         f"{latency.name(row)} is not compared: its logits are off by {row['max_logit_error']:.2g}, more than rounding in "
         f"{row['precision']} explains (on an NVIDIA GPU a traced program enables TF32 by itself). Its mean latency is "
         f"{latency.mean(row)[0]:,.0f} µs." for row in rows if "runs" in row and row not in valid]
+
+
+def machine(record: Mapping) -> str:
+    """The hardware of a record with all that is known of it: cores, virtual machine or not, measured clock, memory, threads."""
+    environment = record["environment"]
+    cpu, words = environment["cpu"], [environment["hardware"]]
+    rows = [row for row in record["measurements"].get("engines", []) if "runs" in row]
+    clocks = [ghz for row in rows for run in row["runs"] if (ghz := states.reading(run).get("clock_ghz"))]
+    if cpu.get("physical_cores") and cpu["physical_cores"] < cpu["logical_cores"]:
+        words.append(f"{cpu['logical_cores']} hyperthreads on {cpu['physical_cores']} physical cores")
+    if cpu.get("virtual_machine") is not None:
+        words.append("virtual machine" if cpu["virtual_machine"] else "no virtual machine")
+    words.append(f"{np.median(clocks):.1f} GHz measured" if clocks else "clock not measured")
+    if memory := cpu.get("memory_bytes"):
+        words.append(f"{memory / 2**30:.0f} GiB of memory")
+    return ", ".join(words)
 
 
 def run_table(record: Mapping) -> pd.DataFrame:
@@ -129,7 +146,7 @@ def checks(record: Mapping) -> list[str]:
 
 
 def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
-    """A histogram for each engine, all runs pooled, one above the other on one logarithmic axis, the fastest on top.
+    """A histogram for each engine, all runs pooled, one above the other on one axis, the fastest on top.
 
     Lines outline the states of the machine, where an engine ran in several: each has a hump of its own.
     """
@@ -138,30 +155,30 @@ def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
     fastest = next(iter(times))
     groups = {engine: states.grouped(run for run, _ in runs) for engine, runs in by_run.items()}
     several = {engine: of for engine, of in groups.items() if len(of) > 1}
-    low, high = min(map(np.min, times.values())), 1.05 * max(np.quantile(values, 0.998) for values in times.values())
-    bins = np.geomspace(low, high, 200)
+    seen = states.grouped(chain.from_iterable(chain.from_iterable(several.values()))) if several else []
+    low, high = min(map(np.min, times.values())), 1.05 * max(np.quantile(values, 0.99) for values in times.values())
+    bins = (np.geomspace if high >= 10 * low else np.linspace)(low, high, 120)
     with plt.rc_context({**STYLE, "axes.spines.left": False}):
-        figure, axes = plt.subplots(len(times), 1, sharex=True, squeeze=False, figsize=(8, 1.3 + 0.55 * len(times)))
+        figure, axes = plt.subplots(len(times), 1, sharex=True, squeeze=False,
+                                    figsize=(5.2, 0.6 + 0.45 * len(times) + 0.2 * len(seen)))
         for axis, (engine, values) in zip(axes[:, 0], times.items()):
-            axis.stairs(*np.histogram(values, bins), fill=True, color=engine_color(engine))
+            color = HIGHLIGHT if engine == fastest else GRAY
+            axis.stairs(*np.histogram(values, bins), fill=True, color=color)
             for line, group in zip(STATE_LINES, several.get(engine, [])):
                 us = [us for run, us in by_run[engine] if any(run is other for other in group)]
                 axis.stairs(*np.histogram(us, bins), color="black", linestyle=line, linewidth=0.8)
             beyond = int((values > high).sum())
-            axis.text(1.01, 0.3, f"p50 {medians[engine]:,.0f} µs" + (f"\n{beyond:,} beyond" if beyond else ""), fontsize=9,
-                      transform=axis.transAxes)
-            axis.set(xscale="log", xlim=(low, high), yticks=[])
-            axis.set_ylabel(engine, rotation=0, ha="right", va="center")
-        plain_log_ticks(axes[-1][0].xaxis)
-        axes[-1][0].set_xlabel("per-image latency (µs, logarithmic)")
+            axis.set_title(f"{engine}: {medians[engine]:,.0f} µs" + (f", {beyond:,} beyond" if beyond else ""), pad=2,
+                           color=color if engine == fastest else TEXT)
+            axis.set(yticks=[])
+            scale = set_range(axis.xaxis, low, high)
+        axes[-1][0].set_xlabel(f"per-image latency (µs{scale})")
         if several:
-            seen = states.grouped(chain.from_iterable(chain.from_iterable(several.values())))
             figure.legend(handles=[Line2D([], [], color="black", linestyle=line, linewidth=0.8, label=states.name(group))
-                                   for line, group in zip(STATE_LINES, seen)],
-                          loc="outside lower center", frameon=False, fontsize=9)
+                                   for line, group in zip(STATE_LINES, seen)], loc="outside lower left")
         return picture(figure, "latency_histogram", f"{fastest} has the lowest median latency, {medians[fastest]:,.0f} µs",
-                       "All images of all runs; each engine's histogram has its own height. p50: the median over the runs' "
-                       "medians. Beyond: images slower than the axis shows."
+                       "All images of all runs; each engine's histogram has its own height. Beside the name: the median over "
+                       "the runs' medians, and how many images are slower than the axis shows."
                        + bool(several) * " Lines: the machine's states, which make several humps.", _quantiles(times))
 
 
@@ -173,17 +190,23 @@ def run_means(record: Mapping) -> Picture:
     spreads = {engine: 100 * latency.spread(row, "mean") for engine, row in rows.items()}
     best, edge = min(spreads, key=spreads.get), 1.2 * max(*spreads.values(), 0.2)  # %, to either side
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.4 * len(rows)))
+        figure, axis = plt.subplots(figsize=(5.2, 0.8 + 0.24 * len(rows)))
         axis.axvspan(-0.12, 0.12, color="0.85", linewidth=0)
+        axis.text(0, -0.75, "the original's ten runs: 0.24%", ha="center", color=TEXT)
+        axis.text(1, -0.75, "spread", transform=axis.get_yaxis_transform(), ha="right", color=TEXT)
         for number, (engine, values) in enumerate(means.items()):
-            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=engine_color(engine), alpha=0.7)
+            color = HIGHLIGHT if engine == best else GRAY
+            axis.plot(100 * (values / values.mean() - 1), [number] * len(values), "o", color=color, alpha=0.7)
             contended = _means([run for run in rows[engine]["runs"] if run["contended"]])
-            axis.plot(np.clip(100 * (contended / values.mean() - 1), -edge, edge), [number] * len(contended), "x", color="0.6")
-        axis.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5),
+            axis.plot(np.clip(100 * (contended / values.mean() - 1), -edge, edge), [number] * len(contended), "x", color=GRAY)
+            axis.text(1, number, f"{spreads[engine]:.1f}%", transform=axis.get_yaxis_transform(), ha="right", va="center",
+                      color=color if engine == best else TEXT)
+        axis.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -1.4),
                  xlabel="mean of a run relative to the engine's mean (%)")
+        axis.set_xlim(right=1.3 * axis.get_xlim()[1])  # room for the spread
         return picture(figure, "run_means", f"The runs of {best} have the smallest spread, {spreads[best]:.1f}% of their mean",
-                       "Dots: means of the runs that count. Gray crosses: contended runs, at the edge where beyond the axis. "
-                       "Band: 0.24% wide, the spread of the original's ten runs.",
+                       "Dots: means of the runs that count. Crosses: contended runs, at the edge where beyond the axis. "
+                       "Spread: max − min, relative to the mean; the band is as wide as that of the original's ten runs.",
                        pd.DataFrame({"engine": engine, "spread (µs)": np.ptp(values), "spread (%)": spreads[engine],
                                      **{f"run {number} (µs)": value for number, value in enumerate(values, start=1)}}
                                     for engine, values in means.items()))

@@ -1,20 +1,22 @@
-"""The pieces of the report's page, from templates that escape every value: verdicts, tables, figures, and their sources."""
+"""The pieces of the report's page, from templates that escape every value: results, verdicts, tables, figures, sources."""
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from IPython.display import HTML, display
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cifar_bench.analysis.evidence import THIS_RUN
+from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN
 from cifar_bench.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from cifar_bench.records import REFERENCES
 
 NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
              "faster": "5_faster"}  # what makes the record of each step
+KINDS = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED, NOT_RUN)  # findings first
 SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision",
             "faster": "5.-Faster"}
 PIECES = Environment(loader=FileSystemLoader(Path(__file__).parent / "templates" / "report"), autoescape=True,
@@ -28,6 +30,11 @@ def _html(piece: str, *values: object) -> HTML:
     return HTML(str(getattr(PIECES, piece)(*values)))
 
 
+def card(results: Sequence[tuple[str, str, str]]) -> HTML:
+    """The main results: for each a label, a value with its interval in brackets, and what else belongs to it."""
+    return _html("card", [(label, *_without_interval(value), detail) for label, value, detail in results])
+
+
 def verdict_table(claims: Sequence[Mapping], verdicts: Sequence[Mapping]) -> HTML:
     """A row for each claim: the original's number, ours, the verdict with its reason, and the evidence.
 
@@ -36,36 +43,48 @@ def verdict_table(claims: Sequence[Mapping], verdicts: Sequence[Mapping]) -> HTM
     return _html("verdict_table", list(zip(claims, verdicts)), SECTIONS, THIS_RUN)
 
 
-def summary(claims: Sequence[Mapping], verdicts: Sequence[Mapping], fastest: str | None) -> HTML:
-    """The claims by verdict, linked to their rows, with what was found where not reproduced; then the sentence `fastest`.
-
-    Claims that hold by construction are listed apart, and not counted.
-    """
+def summary(claims: Sequence[Mapping], verdicts: Sequence[Mapping]) -> HTML:
+    """A line for each verdict, linked to its row, findings first; then the claims that hold by construction, in one line."""
     rows = list(zip(claims, verdicts))
-    found = [(claim, verdict) for claim, verdict in rows if not claim.get("by_construction")]
-    kinds = {kind: [(claim, verdict) for claim, verdict in found if verdict["verdict"] == kind]
-             for kind in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)}
-    return _html("summary", kinds, len(found), [row for row in rows if row not in found], fastest)
+    found = [(claim, verdict, _without_interval(verdict["ours"])[0], {item["when"] for item in verdict["evidence"]})
+             for kind in KINDS for claim, verdict in rows
+             if verdict["verdict"] == kind and not claim.get("by_construction")]
+    return _html("summary", found, [row for row in rows if row[0].get("by_construction")], {RECORDED_EARLIER})
 
 
-def table(frame: pd.DataFrame, label: str, folded: bool = False) -> HTML:
+def open_claims(claims: Sequence[Mapping], verdicts: Sequence[Mapping]) -> HTML:
+    """Each claim that is inconclusive or was not run: why, and the machine and the command that would settle it."""
+    return _html("open_claims", [(claim, verdict) for claim, verdict in zip(claims, verdicts)
+                                 if verdict["verdict"] in (INCONCLUSIVE, NOT_RUN)])
+
+
+def table(frame: pd.DataFrame, label: str, folded: bool = False, columns: int | None = None) -> HTML:
     """`frame` as a table that scrolls by itself on a narrow page; `label` names it for screen readers.
 
-    A folded table shows only its label until it is opened.
+    A folded table shows only its label until it is opened. Where `columns` is less than all, the first ones are shown, and the
+    whole table is folded below.
     """
+    if columns and columns < len(frame.columns):
+        whole = table(frame, f"{label}: all columns", folded=True)
+        return HTML(table(frame.iloc[:, :columns], label).data + whole.data)
     numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in frame]
     rows = [[_text(value) for value in row.values()] for row in frame.to_dict("records")]
     return _html("table", list(zip(frame, numeric)), rows, label, folded)
 
 
+def folded(label: str, *pieces: HTML) -> HTML:
+    """Pieces that show only a label until they are opened."""
+    return _html("folded", label, "".join(piece.data for piece in pieces))
+
+
 def figure(name: str, title: str, svg: str, caption: str, numbers: pd.DataFrame | None) -> HTML:
-    """An <svg> element with its title, its caption, and its numbers in a folded table."""
-    label = f"numbers of the figure: {name.replace('_', ' ')}"
-    return _html("figure", name, title, svg, caption, "" if numbers is None else table(numbers, label, folded=True).data)
+    """An <svg> element with its title, its caption, and its numbers as a CSV file to download."""
+    csv = "" if numbers is None else "data:text/csv;charset=utf-8," + quote(numbers.to_csv(index=False))
+    return _html("figure", name, title, svg, caption, csv)
 
 
 def stability(warnings: Sequence[str]) -> HTML:
-    """A badge that says whether the timing is stable, and every warning."""
+    """A badge that says whether the timing is stable, and every warning, folded."""
     return _html("stability", [warning[0].upper() + warning[1:] for warning in warnings])
 
 
@@ -89,6 +108,11 @@ def sentences(items: Sequence[str]) -> HTML:
     return _html("sentences", items)
 
 
+def not_run(reasons: Sequence[str]) -> HTML:
+    """What did not run and why, folded; nothing where all ran."""
+    return folded(f"What did not run here, and why ({len(reasons)})", sentences(reasons)) if reasons else HTML("")
+
+
 def facts(record: Mapping) -> HTML:
     """One line: on what and when a record was measured, and with which versions and commit."""
     environment, seconds = record["environment"], record["seconds"]
@@ -101,15 +125,18 @@ def facts(record: Mapping) -> HTML:
                            record["made"][:10], f"commit {commit}", took])
 
 
-def source(path: str, record: Mapping) -> HTML:
-    """`facts`, and folded what is needed to measure again: notebook, command, commit, data, record, series.
+def source(*records: tuple[str, Mapping]) -> HTML:
+    """`facts` of the first record, and folded what is needed to measure each again: notebook, command, commit, data, files.
 
-    `path` is the record's, relative to results/; links are relative to results/<run>/, where the report lies.
+    A record comes with its path relative to results/; links are relative to results/<run>/, where the report lies.
     """
-    notebook = NOTEBOOKS[record["step"].split("/")[0]]
-    parameters = record["parameters"] | {"run": _own_name(record["parameters"]["run"])}
-    command = f"papermill notebooks/{notebook}.ipynb out.ipynb -y {shlex.quote(json.dumps(parameters, ensure_ascii=False))}"
-    return HTML(facts(record).data + _html("source", notebook, command, path, path.rsplit("/", 1)[0], record).data)
+    rows = []
+    for path, record in records:
+        notebook = NOTEBOOKS[record["step"].split("/")[0]]
+        parameters = json.dumps(record["parameters"] | {"run": _own_name(record["parameters"]["run"])}, ensure_ascii=False)
+        command = f"papermill notebooks/{notebook}.ipynb out.ipynb -y {shlex.quote(parameters)}"
+        rows.append((notebook, command, path, path.rsplit("/", 1)[0], record))
+    return HTML(facts(records[0][1]).data + _html("source", rows).data)
 
 
 def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], compare: Sequence[str] = ()) -> HTML:
@@ -124,6 +151,12 @@ def reproduce(run: str, by_step: Mapping[str, Sequence[Mapping]], compare: Seque
                  any(environment["uncommitted_changes"] for environment in environments))
 
 
+def _without_interval(text: str) -> tuple[str, str]:
+    """What precedes the first bracket, and the bracket with what follows."""
+    value, bracket, rest = text.partition(" (")
+    return value, bracket.strip() + rest
+
+
 def _own_name(run: str) -> str:
     """`run`, or a name that a user's run may have where the project ships it."""
     return "mine" if run in REFERENCES else run
@@ -133,6 +166,5 @@ def _text(value: object) -> str:
     if pd.isna(value):  # of an engine that did not run, say
         return "–"
     if isinstance(value, float):
-        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
-        return f"{value:,.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import StrMethodFormatter
 
-from cifar_bench.analysis import latency, precision, statistics
-from cifar_bench.report.style import LINES, MARKS, STYLE, Picture, engine_color, picture, plain_log_ticks
+from cifar_bench.analysis import latency, precision
+from cifar_bench.report.style import GRAY, HIGHLIGHT, MASK, STYLE, TEXT, Picture, engine_color, label_ends, picture, set_range
 from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 HALF = ("float16", "bfloat16")
@@ -32,7 +32,6 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     answer = "Yes" if faster else "Undecided" if best["ratio_interval"][0] < 1 else "No"
     words = [f"{answer}: one image at a time, {best['precision']} is {'at best ' if answer == 'No' else ''}"
              f"{times_faster(best['ratio'])} than float32 with {best['engine']} (median latency)."]
-    words += [f"With {row['engine']}, {row['precision']} is {times_faster(row['ratio'])}." for row in rows if row is not best]
     words += [f"The peak FLOP/s measured here in {kind} are {ratio:.2g} times float32's."
               for kind, ratio in {row["precision"]: row["peak_ratio"] for row in rows}.items()]
     if share := precision.share_of_peak(record, best["engine"], precision.BASE, 1):
@@ -40,24 +39,31 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     if share := precision.gpu_busy_share(record, best["engine"], precision.BASE):
         words.append(f"In float32, the GPU computes or copies during {share:.0%} of the latency; the rest is launch and wait "
                      "overhead.")
+    return words
+
+
+def break_evens(record: Mapping) -> list[str]:
+    """From which batch size on half precision is faster than float32, a sentence for each engine and 16-bit format."""
+    words = []
     for row in precision.batch_rows(record):
-        if row["engine"] == best["engine"] and row["precision"] in HALF:
+        if row["precision"] in HALF:
             batch = precision.break_even(record, row["engine"], row["precision"])
             words.append(f"In batches, {row['precision']} with {row['engine']} is " + (
-                f"faster from batch size {batch:,} on." if batch else
-                f"not significantly faster up to batch size {row['batch_sizes'][-1]:,}."))
+                f"faster than float32 from batch size {batch:,} on." if batch else
+                f"not significantly faster than float32 up to batch size {row['batch_sizes'][-1]:,}."))
     return words
 
 
 def table(record: Mapping) -> pd.DataFrame:
     """A row for each engine and precision: latency (µs), speedup, accuracy (%), changed predictions and logits."""
     table = pd.DataFrame({
-        "engine": row["engine"], "precision": row["precision"], "peak FLOP/s over float32": row.get("peak_ratio"),
-        "p50 (µs)": with_interval(latency.quantile(row)),
+        "engine, precision": precision.name(row), "median (µs)": with_interval(latency.quantile(row)),
+        "p99 (µs)": f"{latency.quantile(row, 'p99')[0]:,.0f}",
         "speedup over float32": speedup(row["ratio"], row["ratio_interval"]) if "ratio" in row else None,
         "accuracy (%)": row["test_accuracy"], "changed predictions": row.get("changed_predictions"),
         "to correct": row.get("changed_to_correct"), "to incorrect": row.get("changed_to_incorrect"),
-        "max logit change": row.get("max_logit_change"), "mean logit change": row.get("mean_logit_change"),
+        "peak FLOP/s over float32": row.get("peak_ratio"), "max logit change": row.get("max_logit_change"),
+        "mean logit change": row.get("mean_logit_change"),
         "threads": row["threads"] or "–",
     } for row in precision.ran(record))
     return table.astype(dict.fromkeys(["changed predictions", "to correct", "to incorrect"], "Int64"))  # or floats by None
@@ -68,31 +74,33 @@ def reasons(record: Mapping) -> list[str]:
     return not_run(record["measurements"]["precisions"], precision.name)
 
 
-def accuracy_and_latency(record: Mapping) -> Picture:
-    """Accuracy against median latency, a point with bars for each engine and precision."""
-    rows, images = precision.ran(record), record["measurements"]["test_images"]
-    times = [latency.quantile(row) for row in rows]
-    fastest = min(rows, key=lambda row: latency.quantile(row)[0])
-    title = f"{precision.name(fastest)} has the lowest median latency, at {fastest['test_accuracy']:.2f}% accuracy"
-    if {row["precision"] for row in rows} == {fastest["precision"]}:
-        title = f"Only {fastest['precision']} was measured: median latency {min(times)[0]:,.0f} µs with {fastest['engine']}"
-    accuracies = [(row["test_accuracy"], statistics.accuracy_interval(row["test_accuracy"], images)) for row in rows]
-    edges = 0.45 * min(time for time, _ in times), 2.2 * max(time for time, _ in times)
+def speedups(record: Mapping) -> Picture:
+    """The speedup of each engine in each other precision over float32."""
+    rows = sorted((row for row in precision.ran(record) if "ratio" in row), key=lambda row: row["ratio"])
+    faster = [row for row in rows if row["ratio_interval"][1] < 1]
+    shown = [*faster[:1], *[row for row in faster if row["precision"] in HALF][:1]]
+    title = f"No precision {'is significantly faster than' if rows else 'was compared with'} float32, one image at a time"
+    if shown:
+        found = dict.fromkeys(f"{row['precision']} {times_faster(row['ratio'])} ({row['engine']})" for row in shown)
+        title = f"Against float32, one image at a time: {', '.join(found)}"
+    ends = [1 / end for row in rows for end in row["ratio_interval"]]
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots()
-        for row, (time, (shortest, longest)), (accuracy, (low, high)) in zip(rows, times, accuracies):
-            axis.errorbar([time], [accuracy], fmt=MARKS[row["precision"]], color=engine_color(row["engine"]), capsize=3,
-                          xerr=[[time - max(shortest, edges[0] / 2)], [longest - time]],  # a logarithmic axis has no zero
-                          yerr=[[max(0, accuracy - low)], [max(0, high - accuracy)]], label=precision.name(row))
-        axis.set(xscale="log", xlabel="median latency (µs, logarithmic)", ylabel="accuracy (%)", xlim=edges)
-        plain_log_ticks(axis.xaxis)
-        figure.legend(loc="outside right center", frameon=False)
-        return picture(figure, "accuracy_and_latency", title,
-                       f"Bars: lowest and highest run; 95% interval of the accuracy (sampling error of {images:,} images).",
-                       pd.DataFrame(
-                           {"engine": row["engine"], "precision": row["precision"], "p50 (µs)": with_interval(time),
-                            "accuracy (%)": with_interval(accuracy, 2)}
-                           for row, time, accuracy in zip(rows, times, accuracies)))
+        figure, axis = plt.subplots(figsize=(5.2, 0.7 + 0.26 * len(rows)))
+        for number, row in enumerate(rows):
+            low, high = (1 / end for end in reversed(row["ratio_interval"]))
+            color = HIGHLIGHT if row in shown[:1] else GRAY
+            axis.plot([low, high], [number, number], color=color)
+            axis.plot([1 / row["ratio"]], [number], "o", color=color)
+            axis.annotate(f"{1 / row['ratio']:.2f}×", (high, number), (6, 0), textcoords="offset points", va="center",
+                          color=color if color == HIGHLIGHT else TEXT, bbox=MASK)
+        axis.axvline(1, color=TEXT, linewidth=1)
+        scale = set_range(axis.xaxis, 0.9 * min([1, *ends]), 1.2 * max([1, *ends]))
+        axis.set(yticks=range(len(rows)), yticklabels=map(precision.name, rows), ylim=(max(len(rows), 1) - 0.5, -0.5),
+                 xlabel=f"speedup over the same engine in float32 (×{scale})")
+        return picture(figure, "half_precision", title, "Median latency of float32 over that of the other precision. Lines: "
+                       "95% intervals over the rounds. Right of 1: faster than float32.",
+                       pd.DataFrame({"engine, precision": precision.name(row),
+                                     "speedup over float32": speedup(row["ratio"], row["ratio_interval"])} for row in rows))
 
 
 def batches(record: Mapping) -> Picture:
@@ -102,18 +110,22 @@ def batches(record: Mapping) -> Picture:
     best = min(each, key=lambda name: each[name].min())
     contended = [precision.name(row) for row in rows if row["contended"]]
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots()
+        figure, axis = plt.subplots(figsize=(5.2, 3.6))
+        ends = []
         for row in rows:
-            axis.plot(row["batch_sizes"], each[precision.name(row)], marker=".", linestyle=LINES[row["precision"]],
-                      color=engine_color(row["engine"]), label=precision.name(row))
-        axis.set(yscale="log", xlabel="batch size (logarithmic)", ylabel="time per image (µs, logarithmic)")
+            name = precision.name(row)
+            color = HIGHLIGHT if name == best else TEXT if row["precision"] in HALF else GRAY
+            axis.plot(row["batch_sizes"], each[name], marker=".", color=color)
+            ends.append((row["batch_sizes"][-1], each[name][-1], name, color if color == HIGHLIGHT else TEXT))
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        plain_log_ticks(axis.yaxis)
-        figure.legend(loc="outside right center", frameon=False)
+        times = np.concatenate(list(each.values()))
+        scale = set_range(axis.yaxis, 0.8 * times.min(), 1.2 * times.max())
+        label_ends(axis, ends)
+        axis.set(xlabel="batch size (logarithmic)", ylabel=f"time per image (µs{scale})")
         return picture(figure, "batches", f"In batches the time per image falls to {each[best].min():,.0f} µs, with {best}",
-                       "From images in host memory to predicted classes in host memory, median over the runs. Timed "
-                       "separately: batch size 1 may differ from the p50 above."
+                       "From images in host memory to predicted classes in host memory, median over the runs; dark gray: 16 "
+                       "bits. Timed separately: batch size 1 may differ from the median above."
                        + (f" Contended: {listed(contended)}." if contended else ""),
                        pd.DataFrame({"batch size": rows[0]["batch_sizes"],
                                      **{f"{name} (µs per image)": times for name, times in each.items()}}))
@@ -133,32 +145,28 @@ def roofline(record: Mapping) -> Picture:
          "roofline (GFLOP/s)": precision.attainable_flop_per_s(roofline, point["flop"] / point["bytes"]) / 1e9}
         for roofline in rooflines for point in roofline["points"])
     intensity = np.geomspace(numbers["FLOP/byte"].min() / 2, 2 * numbers["FLOP/byte"].max(), 200)
-    lines = -(-len(rooflines) // 2)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(lines, 2, sharex=True, sharey=True, squeeze=False, figsize=(8, 0.9 + 2.8 * lines))
-        for axis in axes.flat[len(rooflines):]:
-            axis.axis("off")
-        for axis, roofline in zip(axes.flat, rooflines):
+        figure, axes = plt.subplots(len(rooflines), 1, sharex=True, sharey=True, squeeze=False,
+                                    figsize=(5.2, 0.5 + 1.6 * len(rooflines)))
+        axes[0, 0].set(xscale="log", yscale="log")
+        for axis, roofline in zip(axes[:, 0], rooflines):
             for cached, style in ((True, "-"), (False, ":")):
                 bound = precision.attainable_flop_per_s(roofline, intensity, cached) / 1e9
                 axis.plot(intensity, bound, style, color="black", linewidth=1)
             layers = numbers[numbers["precision"] == roofline["precision"]].groupby("batch size")
-            for (batch, points), marker in zip(layers, "o+"):
-                axis.plot(points["FLOP/byte"], points["GFLOP/s"], marker, color="0.5", markersize=5,
-                          label=f"layers, batch size {batch}")
+            for (_, points), marker in zip(layers, "o+"):
+                axis.plot(points["FLOP/byte"], points["GFLOP/s"], marker, color=GRAY, markersize=5)
+            axis.set(title=f"{roofline['precision']}: peak {roofline['peak_flop_per_s'] / 1e9:,.0f} GFLOP/s", ylabel="GFLOP/s")
+        for axis, roofline in zip(axes[:, 0], rooflines):  # the axes' range is known
             network = pd.DataFrame(precision.network_points(record, roofline), columns=["engine", "batch", "x", "y"])
             for engine, points in network.groupby("engine", sort=False):
-                axis.plot(points["x"], points["y"] / 1e9, ".-", color=engine_color(engine), linewidth=1,
-                          label=f"network, {engine}")
-            axis.set(xscale="log", yscale="log",
-                     title=f"{roofline['precision']}, peak {roofline['peak_flop_per_s'] / 1e9:,.0f} GFLOP/s")
-        for axis in axes[-1]:
-            axis.set_xlabel("arithmetic intensity (FLOP/byte)")
-        figure.supylabel("GFLOP/s", fontsize=11)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+                axis.plot(points["x"], points["y"] / 1e9, ".-", color=engine_color(engine), linewidth=1)
+            label_ends(axis, [(points["x"].iloc[-1], points["y"].iloc[-1] / 1e9, engine, engine_color(engine))
+                              for engine, points in network.groupby("engine", sort=False)])
+        axes[-1, 0].set_xlabel("arithmetic intensity (FLOP/byte)")
         return picture(
             figure, "roofline", f"One image at a time, {best} reaches {shares[best]:.0%} of the peak FLOP/s in {precision.BASE}"
             if best else f"No engine was measured in {precision.BASE}",
-            "Line: roofline measured here, data in a cache; dotted: in main memory. Axes are logarithmic. The network's batch "
-            f"sizes grow from left to right. Above the roofline by more than noise: {listed(above) if above else 'no layer'}.",
-            numbers)
+            "Black: roofline measured here, data in a cache; dotted: in main memory. Gray: layers at batch size 1 (dots) and "
+            "at the largest (crosses). Colored: the network, its batch sizes growing from left to right. Axes are "
+            f"logarithmic. Above the roofline by more than noise: {listed(above) if above else 'no layer'}.", numbers)

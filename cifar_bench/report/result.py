@@ -1,104 +1,78 @@
-"""The overview of the result, and the comparison with other runs and with what others published."""
+"""The headline of the result, and the comparison with other runs and with what others published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import yaml
-from matplotlib.axes import Axes
 
-from cifar_bench.analysis import frontier, latency, precision, statistics
-from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN, Evidence
-from cifar_bench.report.style import STYLE, Picture, picture, plain_log_ticks
-from cifar_bench.report.training import accuracy_interval, on_the_test_images
-from cifar_bench.report.words import with_interval
+from cifar_bench.analysis import frontier, latency
+from cifar_bench.analysis.evidence import RECORDED_EARLIER
+from cifar_bench.report.style import GRAY, HIGHLIGHT, STYLE, TEXT, Picture, bars, picture
+from cifar_bench.report.training import on_the_test_images
+from cifar_bench.report.words import speedup, times_faster, with_interval
 from cifar_lib import ROOT
 
-THEIRS = {"color": "C1", "fmt": "D"}
-OURS = {"color": "C0", "fmt": "o"}
-EARLIER = {**OURS, "markerfacecolor": "white"}
 
+def main_results(
+    claims: Sequence[Mapping], verdicts: Sequence[Mapping], timed: Mapping | None, fast: Mapping | None
+) -> list[tuple[str, str, str]]:
+    """The accuracy, the original format's latency and the fastest at the same accuracy: label, value with interval, detail.
 
-@dataclass(frozen=True)
-class Row:
-    """A number in the overview, with its interval where it has one; a range alone has no value."""
-
-    name: str
-    value: float | None
-    interval: statistics.Interval | None = None
-    style: Mapping = field(default_factory=dict)
-
-    @property
-    def text(self) -> str:
-        ends = self.interval or (self.value, self.value)
-        digits = 0 if ends[1] > 100 else 2  # latencies; accuracies and ratios are smaller
-        if self.value is None:
-            return f"{ends[0]:,.{digits}f} to {ends[1]:,.{digits}f}"
-        return with_interval((self.value, ends), digits) if self.interval else f"{self.value:,.{digits}f}"
-
-
-def overview(
-    claims: Sequence[Mapping], training_runs: Sequence[Evidence], timed: Mapping | None, half: Mapping | None,
-    fast: Mapping | None, gpus: Sequence[Mapping] = (),
-) -> Picture | None:
-    """The original's numbers and ours: accuracy, latency, its spread, half precision, and the fastest at the same accuracy.
-
-    `training_runs` are full-length; `timed`, `half` and `fast` are records of 3_latency, 4_half_precision and 5_faster, `gpus`
-    those of 3_latency on GPUs. Missing records are left out, and so is `fast` where its accuracy is not that of all test
-    images. None where nothing is left.
+    `timed` and `fast` are records of 3_latency and 5_faster.
     """
     original = {claim["id"]: claim for claim in claims}
-    accuracy, theirs = original["ten-times-faster"]["accuracy"], original["latency-p100"]["limit_us"]
-    panels: dict[str, list[Row]] = {}  # by what the numbers are
-    networks = frontier.ran(fast) if fast and on_the_test_images(fast) else []
-    if training_runs:
-        bar = {**THEIRS, "fmt": "none", "ecolor": THEIRS["color"]}
-        panels["accuracy (%)"] = [
-            Row("original, five runs", None, tuple(original["accuracy-five-runs"]["range"]), bar),
-            *(Row(f"seed {run.record['parameters']['seed']}, {run.record['parameters']['recipe']} recipe",
-                  run.measured["accuracy"], accuracy_interval(run.measured), OURS if run.when == THIS_RUN else EARLIER)
-              for run in training_runs)]
-    if timed:
-        there = {record["environment"]["hardware"]: _judged(original["newer-gpu"], record) for record in gpus}
-        panels["mean latency (µs)"] = [
-            Row("original, P100", theirs, style=THEIRS), *_latencies(timed),
-            *(Row(f"{row['engine']}, {name}", *latency.mean(row), EARLIER) for name, row in there.items() if row)]
-        if judged := _judged(original["run-spread"], timed):
-            panels["spread of the runs' means (max − min, %)"] = [
-                Row("original, ten runs", 100 * original["run-spread"]["share"], style=THEIRS),
-                Row(f"{latency.name(judged)}, {len(latency.judged_runs(judged))} runs", 100 * latency.spread(judged, "mean"),
-                    style=OURS)]
-    if half and (rows := [row for row in precision.ran(half) if "ratio" in row]):
-        panels["median latency relative to float32"] = [
-            Row(precision.name(row), row["ratio"], tuple(row["ratio_interval"]), OURS) for row in rows]
-    winner, base = frontier.fastest_at(networks, accuracy), frontier.base(networks)
-    if winner and base:
-        best = [row for row in frontier.pareto_frontier(networks) if row["test_accuracy"] >= accuracy]
-        panels[f"median latency (µs): fastest at {accuracy:g}% accuracy or more, and TorchScript"] = [
-            Row(f"{frontier.short_name(row)} ({row['test_accuracy']:.2f}%)", *latency.quantile(row), OURS)
-            for row in (*best, *([] if base in best else [base]))]
-    if not panels:
+    accuracy = next(verdict for verdict in verdicts if verdict["id"] == "accuracy-above-94")
+    results = [("Accuracy", accuracy["ours"].replace("–", "not measured"), accuracy["reason"].partition(",")[0])]
+    ran = {row["engine"]: row for row in latency.compared_engines(timed)} if timed else {}
+    if judged := next((ran[engine] for engine in original["run-spread"]["engines"] if engine in ran), None):
+        median, (low, high) = latency.quantile(judged)
+        results.append(("Median latency, original format", f"{median:,.0f} µs ({low:,.0f} to {high:,.0f})",
+                        f"{judged['engine']}; the original: {original['latency-p100']['limit_us']} µs on a P100 in 2018"))
+    target = original["ten-times-faster"]["accuracy"]
+    if (winner := frontier.fastest_at(frontier.ran(fast) if fast else [], target)) and "ratio" in winner:
+        results.append((f"Fastest with at least {target:g}% accuracy",
+                        speedup(winner["ratio"], winner["ratio_interval"]).replace(" (", "× faster (") + " than TorchScript",
+                        f"{frontier.short_name(winner)}: {winner['us']:,.0f} µs, accuracy {winner['test_accuracy']:.2f}%"))
+    return results
+
+
+def headline(fast: Mapping | None, accuracy: float, p100_us: float) -> Picture | None:
+    """The median latency of a 5_faster record's original network in float32, and of the fastest at `accuracy` percent.
+
+    Bars for TorchScript and for the fastest in each precision, down to the fastest of all; a line at `p100_us`, the original's
+    mean. None without a record on all test images and without a row as accurate.
+    """
+    rows = frontier.ran(fast) if fast and on_the_test_images(fast) else []
+    winner, base = frontier.fastest_at(rows, accuracy), frontier.base(rows)
+    if not winner:
         return None
-    title = "The original's numbers and those measured here"
-    if timed:
-        fastest = min(_latencies(timed), key=lambda row: row.value)
-        title = f"Mean latency in float32: {fastest.value:,.0f} µs ({fastest.name}); the original on a P100: {theirs} µs"
-        if winner:
-            title += f". Fastest at {accuracy:g}%: median {winner['us']:,.0f} µs ({frontier.short_name(winner)})"
-    with plt.rc_context(STYLE):
-        lines = [len(rows) for rows in panels.values()]
-        figure, axes = plt.subplots(len(panels), 1, squeeze=False, figsize=(8, sum(lines) * 0.3 + 0.85 * len(panels)),
-                                    height_ratios=lines)
-        for axis, quantity in zip(axes[:, 0], panels):
-            _draw(axis, quantity, panels[quantity])
+    reached = {row["precision"]: row for row in reversed(rows) if row["test_accuracy"] >= accuracy}
+    reached.pop("float32", None)  # narrower networks, too; the baselines are of the original
+    chosen = [*([base] if base else []), *frontier.other_baselines(rows), *reached.values(), winner]
+    shown = sorted({frontier.name(row): row for row in chosen}.values(), key=lambda row: -row["us"])
+    faster = f", {times_faster(winner['ratio'])} than TorchScript" if base and winner is not base else ""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axis = plt.subplots(figsize=(5.2, 0.5 + 0.42 * len(shown)))
+        bars(axis, [(frontier.short_name(row), " · ".join([
+            f"{row['us']:,.0f} µs", *([times_faster(row["ratio"])] if base and row is not base else []),
+            f"{row['test_accuracy']:.2f}%"]), {HIGHLIGHT if row is winner else GRAY: row["us"]}) for row in shown])
+        end = 1.01 * max(shown[0]["us"], p100_us)
+        axis.axvline(p100_us, color=TEXT, linewidth=1, zorder=0.5)
+        axis.annotate(f"original on a P100, 2018:\nmean {p100_us:,.0f} µs (other hardware)", (p100_us, 0), (0, -2), color=TEXT,
+                      xycoords=axis.get_xaxis_transform(), textcoords="offset points", va="top",
+                      ha="left" if p100_us < end / 2 else "right")
+        axis.set_xlim(0, end)
         return picture(
-            figure, "result", title,
-            "Orange: the original, on a P100 in 2018; its bar is the range of five training runs. Blue: this run, with 95% "
-            "intervals (median latencies in µs: the lowest and the highest run); hollow: recorded earlier, possibly on other "
-            "hardware. Axes are logarithmic.",
-            pd.DataFrame({"quantity": quantity, "of": row.name, "number": row.text}
-                         for quantity, rows in panels.items() for row in rows))
+            figure, "result",
+            f"{' '.join(filter(None, [winner['network'], winner['precision']]))} with {winner['engine']}: one image in "
+            f"{winner['us']:,.0f} µs{faster}, at {winner['test_accuracy']:.2f}% accuracy",
+            "Median latency, speedup over TorchScript from Python, and accuracy: of TorchScript, and of the fastest in each "
+            f"precision with an accuracy of at least {accuracy:g}%.",
+            pd.DataFrame({"network, engine, precision": frontier.name(row), "median (µs)": with_interval(latency.quantile(row)),
+                          "speedup over torchscript": speedup(row["ratio"], row["ratio_interval"]) if base else None,
+                          "accuracy (%)": with_interval((row["test_accuracy"], frontier.accuracy_interval(row, fast)), 2)}
+                         for row in shown))
 
 
 def engines_by_run(timed: Mapping[str, Mapping]) -> pd.DataFrame:
@@ -126,28 +100,3 @@ def published_latencies() -> pd.DataFrame:
     latencies = yaml.safe_load((ROOT / "published.yaml").read_text(encoding="utf-8"))["latencies"]
     names = {"who": "published", "mean_us": "mean (µs)", "accuracy": "accuracy (%)"}
     return pd.DataFrame(latencies).rename(columns=names).astype({"date": str})
-
-
-def _latencies(record: Mapping) -> list[Row]:
-    """The mean latency (µs) of each engine, the fastest first."""
-    rows = [Row(latency.name(row), *latency.mean(row), OURS) for row in latency.compared_engines(record)]
-    return sorted(rows, key=lambda row: row.value)
-
-
-def _judged(claim: Mapping, record: Mapping) -> dict | None:
-    """The row of the engine that decides the claim; None where none of its engines ran."""
-    ran = {row["engine"]: row for row in latency.compared_engines(record)}
-    return next((ran[engine] for engine in claim["engines"] if engine in ran), None)
-
-
-def _draw(axis: Axes, quantity: str, rows: Sequence[Row]) -> None:
-    for number, row in enumerate(rows):
-        low, high = row.interval or (row.value, row.value)
-        middle = (low + high) / 2 if row.value is None else row.value
-        low = max(low, middle / 10)  # a logarithmic axis has no zero
-        axis.errorbar([middle], [number], xerr=[[middle - low], [high - middle]], capsize=3, **row.style)
-        axis.text(1.02, number, row.text, transform=axis.get_yaxis_transform(), va="center", fontsize=9)
-    axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in rows], ylim=(len(rows) - 0.5, -0.5), title=quantity,
-             xscale="log")
-    axis.tick_params(labelsize=9)
-    plain_log_ticks(axis.xaxis)

@@ -15,7 +15,7 @@ from cifar_bench.analysis import statistics
 from cifar_bench.analysis.admissible import TEST_IMAGES
 from cifar_bench.analysis.evidence import Evidence
 from cifar_bench.analysis.verdicts import load_claim
-from cifar_bench.report.style import STYLE, Picture, picture
+from cifar_bench.report.style import HIGHLIGHT, STYLE, TEXT, Picture, label_ends, picture
 from cifar_bench.report.words import listed, times_faster, with_interval
 from cifar_lib import InputError
 
@@ -23,18 +23,18 @@ from cifar_lib import InputError
 def example_images(rows: Mapping[str, np.ndarray], names: Sequence[str]) -> Picture:
     """Rows of images (uint8 N×3×32×32), one above the other, with a class name over each column."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(rows), len(names), figsize=(8, 1.1 * len(rows) + 0.3), squeeze=False)
+        figure, axes = plt.subplots(len(rows), len(names), figsize=(5.2, 0.55 * len(rows) + 0.7), squeeze=False)
         for line, images in zip(axes, rows.values()):
             for axis, image in zip(line, images):
                 axis.imshow(image.transpose(1, 2, 0))
                 axis.axis("off")
         for axis, name in zip(axes[0], names):
-            axis.set_title(name, fontsize=8, loc="center")
+            axis.set_title(name, rotation=40)  # or long names would overlap
         return picture(figure, "example_images", f"{len(names)} training images", f"From top to bottom: {', '.join(rows)}.")
 
 
 def curves(training_runs: Sequence[Mapping], name: str = "training_curves") -> Picture:
-    """Training loss and accuracy after every epoch, a line for each record.
+    """Accuracy after every epoch, a line for each record; the training loss is among the numbers.
 
     A training run under way is a record with fewer epochs than its parameters ask for.
     """
@@ -48,17 +48,16 @@ def curves(training_runs: Sequence[Mapping], name: str = "training_curves") -> P
                             "accuracy (%)": row["accuracy"]}
                            for record in training_runs for row in record["measurements"]["epochs"])
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2)
-        for axis, column in zip(axes, ("training loss", "accuracy (%)")):
-            for seed, rows in numbers.groupby("seed"):
-                axis.plot(rows["epoch"], rows[column], ".-" if epochs <= 40 else "-", label=f"seed {seed}")
-            axis.set(xlabel="epoch", ylabel=column, xlim=(0.5, epochs + 0.5))
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].set_ylim(0, None)
-        if len(last) > 1:
-            axes[1].legend(loc="lower right", frameon=False)
+        figure, axis = plt.subplots()
+        for _, rows in numbers.groupby("seed"):
+            axis.plot(rows["epoch"], rows["accuracy (%)"], ".-" if epochs <= 40 else "-", color=HIGHLIGHT, linewidth=1)
+        axis.set(xlabel="epoch", ylabel="accuracy (%)", xlim=(0.5, epochs + 0.5))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_ends(axis, [(rows["epoch"].iloc[-1], rows["accuracy (%)"].iloc[-1],
+                           f"seed {seed}: {rows['accuracy (%)'].iloc[-1]:.2f}%", HIGHLIGHT)
+                          for seed, rows in numbers.groupby("seed")])
         return picture(figure, name, f"Accuracy of {outcome} on the {scored_on} after epoch {done} of {epochs}",
-                       "Loss and accuracy after every epoch; the last epoch is the result.", numbers)
+                       "Accuracy after every epoch; the last epoch is the result.", numbers)
 
 
 def table(training_runs: Sequence[Evidence]) -> pd.DataFrame:
@@ -72,28 +71,21 @@ def table(training_runs: Sequence[Evidence]) -> pd.DataFrame:
                   f"distilled from {teachers}" if teachers else "", "in bfloat16" if measured["bfloat16"] else ""]
         rows.append({
             "recipe": "; ".join(filter(None, recipe)), "seed": str(parameters["seed"]), "epochs": len(measured["epochs"]),
-            "images": measured["train_images"], "PFLOP": measured["pflop"], "images/s": measured["images_per_second"],
             "minutes": sum(row["train_seconds"] for row in measured["epochs"]) / 60,
             "accuracy (%)": f"{measured['accuracy']:.2f} ({low:.2f} to {high:.2f})",
+            "images": measured["train_images"], "PFLOP": measured["pflop"], "images/s": measured["images_per_second"],
             "scored on": f"{measured['test_images']:,} {measured['scored_on']}",
             "hardware": item.record["environment"]["hardware"], "evidence": f"{item.when}, {item.record['made'][:10]}",
         })
     return pd.DataFrame(rows)
 
 
-def sentence(full: Sequence[Evidence], own: Sequence[Evidence]) -> str:
-    """The accuracy of the full-length training runs, and of this run's own training runs, which may be shorter."""
-    words = []
-    if full:
-        reached = listed(f"{item.measured['accuracy']:.2f}% (seed {item.record['parameters']['seed']}, {item.when})"
-                         for item in full)
-        epochs = listed(sorted({str(item.record["parameters"]["epochs"]) for item in full}))
-        words.append(f"Full-length training runs of {epochs} epochs reach an accuracy of {reached} on the test images.")
-    for item in own:
-        if item not in full:
-            words.append(f"This run's own training run ({item.measured['train_images']:,} images, epochs: "
-                         f"{len(item.measured['epochs'])}) reaches {item.measured['accuracy']:.2f}%.")
-    return " ".join(words)
+def sentence(full: Sequence[Evidence]) -> str:
+    """The accuracy of the full-length training runs."""
+    reached = listed(f"{item.measured['accuracy']:.2f}% (seed {item.record['parameters']['seed']}, {item.when})"
+                     for item in full)
+    epochs = listed(sorted({str(item.record["parameters"]["epochs"]) for item in full}))
+    return f"Full-length training runs of {epochs} epochs reach an accuracy of {reached} on the test images."
 
 
 def seeds(training_runs: Sequence[Mapping]) -> Picture:
@@ -109,12 +101,13 @@ def seeds(training_runs: Sequence[Mapping]) -> Picture:
     found = f"{len(ordered)} seeds have a spread of {np.ptp(accuracies):.2f} points" if len(ordered) > 1 else (
         f"One seed reaches an accuracy of {accuracies[0]:.2f}%")
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 1.8 + 0.3 * len(ordered)))
+        figure, axis = plt.subplots(figsize=(5.2, 1.1 + 0.28 * len(ordered)))
         if all(on_the_test_images(record) for record in ordered):
             low, high = load_claim("accuracy-five-runs")["range"]
             axis.axvspan(low, high, color="0.88", linewidth=0)
-            axis.text((low + high) / 2, -0.7, "the original's five runs", ha="center", va="center", fontsize=9)
-        axis.errorbar(accuracies, range(len(ordered)), xerr=np.abs(np.transpose(intervals) - accuracies), fmt="o", capsize=3)
+            axis.text((low + high) / 2, -0.7, "the original's five runs", ha="center", va="center", color=TEXT)
+        axis.errorbar(accuracies, range(len(ordered)), xerr=np.abs(np.transpose(intervals) - accuracies), fmt="o", capsize=3,
+                      color=HIGHLIGHT)
         axis.set(yticks=range(len(ordered)), yticklabels=names, ylim=(len(ordered) - 0.5, -1),
                  xlabel="accuracy after the last epoch (%)")
         return picture(
@@ -141,9 +134,9 @@ def mistakes(images: np.ndarray, labels: np.ndarray, logits: np.ndarray, names: 
     confidence, predicted = softmax(logits, axis=1).max(1), logits.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")[:count]].tolist()
-    lines = max(1, -(-len(chosen) // 5))
+    lines = max(1, -(-len(chosen) // 4))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(lines, 5, figsize=(8, 2.1 * lines + 0.4), squeeze=False)
+        figure, axes = plt.subplots(lines, 4, figsize=(5.2, 1.65 * lines), squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, number in zip(axes.flat, chosen):

@@ -13,7 +13,7 @@ def with_interval(estimate: tuple[float, statistics.Interval], digits: int = 0) 
 def speedup(ratio: float, interval: statistics.Interval) -> str:
     """A ratio of latencies and its interval as a speedup: 2.00 (1.90 to 2.10) where the ratio is 0.5."""
     low, high = interval
-    return with_interval((1 / ratio, (1 / high, 1 / low)), 2)
+    return with_interval((1 / ratio, (1 / high, 1 / low)), 1 if ratio < 0.1 else 2)
 
 
 def times_faster(ratio: float) -> str:

@@ -73,7 +73,7 @@ def test_a_real_record_is_read_and_shown(made: Made) -> None:
     assert [precision.name(row) for row in ran if "ratio" in row] == ["torchscript, float16", "onnxruntime, int8"]
     assert len(ran) == len(precision.batch_rows(record)) == len(report.table(record)) == 4 and len(report.reasons(record)) == 2
     assert precision.share_of_peak(record, "torchscript", "float32", 1) > 0
-    for draw in (report.accuracy_and_latency, report.batches, report.roofline):
+    for draw in (report.speedups, report.batches, report.roofline):
         assert "<svg" in draw(record).svg
 
 
@@ -95,14 +95,14 @@ def test_a_row_without_its_engines_float32_is_not_compared(half: Record) -> None
     _, float16, *_, failed = record["measurements"]["precisions"]
     record["measurements"] |= {"precisions": [float16, failed | {"precision": "float32"}], "batches": []}
     assert "ratio" not in precision.ran(record)[0] and report.sentence(record) and len(report.table(record)) == 1
-    for draw in (report.accuracy_and_latency, report.roofline):
+    for draw in (report.speedups, report.roofline):
         assert "<svg" in draw(record).svg
 
 
 @pytest.mark.parametrize(("kinds", "title", "sentence"), [
-    (["float32"], "Only float32 was measured: median latency 800 µs with onnxruntime",
+    (["float32"], "No precision was compared with float32, one image at a time",
      "No 16-bit format was compared with float32."),
-    (["float32", "int8"], "onnxruntime, int8 has the lowest median latency, at 94.00% accuracy",
+    (["float32", "int8"], "Against float32, one image at a time: int8 2.67× faster (onnxruntime)",
      "No 16-bit format was compared with float32. With onnxruntime, int8 is 2.67× faster than float32, at an accuracy of "
      "94.00% instead of 94.00%."),
 ])
@@ -110,7 +110,7 @@ def test_what_was_not_compared_is_not_the_fastest(half: Record, kinds: list[str]
     record = half(*SLOWER)
     rows = record["measurements"]["precisions"]
     record["measurements"]["precisions"] = [row for row in rows if row["precision"] in kinds]
-    assert report.accuracy_and_latency(record).title == title
+    assert report.speedups(record).title == title
     assert report.sentence(record) == sentence
 
 

@@ -94,9 +94,9 @@ def test_timings_of_the_shipped_run_are_not_used(write: Write) -> None:
 @pytest.mark.parametrize(
     ("gpu", "dataset", "verdict", "ours"),
     [
-        (CPU, "CIFAR-10", REPRODUCED, "389.0"),
-        (H100, "CIFAR-10", NOT_REPRODUCED, "2,010.0"),  # its own GPU counts, not another one
-        (CPU, "synthetic", NOT_RUN, "2,010.0"),
+        (CPU, "CIFAR-10", REPRODUCED, "389"),
+        (H100, "CIFAR-10", NOT_REPRODUCED, "2,010"),  # its own GPU counts, not another one
+        (CPU, "synthetic", NOT_RUN, "2,010"),
     ],
 )
 def test_a_claim_about_gpus_is_judged_by_the_reference_run_where_a_run_has_no_gpu(
@@ -110,7 +110,7 @@ def test_a_claim_about_gpus_is_judged_by_the_reference_run_where_a_run_has_no_gp
     used, = row["evidence"]
     assert used["when"] == (RECORDED_EARLIER if verdict == REPRODUCED else THIS_RUN)
     assert used["hardware"] == (H100["name"] if verdict == REPRODUCED or gpu else "a processor, 2 cores")
-    assert judged("latency-p100")["ours"].startswith("2,010.0")  # which that run cannot judge either
+    assert judged("latency-p100")["ours"].startswith("2,010")  # which that run cannot judge either
 
 
 def test_a_reference_run_that_was_deleted_and_not_yet_made_again_is_passed_over(write: Write, home: Path) -> None:

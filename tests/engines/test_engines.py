@@ -19,7 +19,6 @@ from cifar_bench.engines.base import PRECISIONS, Setup
 from cifar_bench.engines.cpp import CppEngine
 from cifar_bench.engines.models import load_torchscript
 from cifar_bench.engines.pytorch import Eager
-from cifar_bench.report import style
 from cifar_lib import InputError, data
 from cifar_lib.data import Split, normalise
 
@@ -272,7 +271,3 @@ def test_a_missing_library_is_named(exported: Path, tmp_path: Path, monkeypatch:
 def test_a_library_may_come_in_a_package_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Eager, "library", "yaml")
     assert Eager.version() == yaml.__version__
-
-
-def test_every_engine_has_its_color_in_the_figures() -> None:
-    assert sorted(ENGINES) == sorted(style.ENGINES)

@@ -39,6 +39,18 @@ def test_weights_and_exports_are_loaded_as_their_network(weights: Path, exported
         assert same(loaded, tiny_network()) and not loaded.training
 
 
+def test_without_torchscript_the_weights_are_read_all_the_same(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    def removed(*_: object, **__: object) -> None:
+        raise RuntimeError("TorchScript has been removed.")
+
+    monkeypatch.setattr(torch.jit, "load", removed)
+    assert same(models.load_exported(exported), tiny_network())
+    with refused(f"PyTorch {torch.__version__} cannot load", "TorchScript"):
+        models.load_torchscript(exported)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path, refused: Refused) -> None:
     for load, notebook in (models.load_weights, "1_train"), (models.load_exported, "2_export"):
         with refused(str(tmp_path / "file.pt"), f"run {notebook}"):

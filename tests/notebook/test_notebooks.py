@@ -20,6 +20,7 @@ from records_made import run_notebook
 
 from cifar_bench import records
 from cifar_bench.analysis import rules
+from cifar_bench.notebook.parameters import declared
 from cifar_bench.records import code
 from cifar_lib import ROOT, InputError, cifar10
 from cifar_lib.training import recipes
@@ -62,29 +63,28 @@ def test_the_check_follows_the_parameters_and_accepts_the_defaults(notebook: nbf
     parameters, check, *rest = code_cells(notebook)
     assert "parameters" in parameters.metadata.tags
     assert not any("parameters" in cell.metadata.get("tags", []) for cell in rest)
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"In": ["", parameters.source]}  # as IPython keeps what was run
     exec(parameters.source, namespace)
     exec(check.source, namespace)
-    assert set(namespace["parameters"]) == set(namespace["__annotations__"])
+    assert set(namespace["parameters"]) == set(declared(parameters.source))
 
 
 def test_every_number_has_a_range_and_the_range_is_checked(notebook: nbformat.NotebookNode) -> None:
     parameters, check, *_ = code_cells(notebook)
-    defaults: dict[str, object] = {}
+    defaults: dict[str, object] = {"In": [parameters.source]}
     exec(parameters.source, defaults)
-    for name in [name for name, kind in defaults["__annotations__"].items() if kind is int]:
+    for name in [name for name, kind in declared(parameters.source).items() if kind is int]:
         with pytest.raises(InputError, match=f"^{name} must be between"):
             exec(check.source, {**defaults, name: -1})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_papermill_lists_every_parameter_with_type_and_meaning(path: Path) -> None:
-    namespace: dict[str, object] = {}
-    exec(code_cells(nbformat.read(path, as_version=4))[0].source, namespace)
+    types = declared(code_cells(nbformat.read(path, as_version=4))[0].source)
     listed = papermill.inspect_notebook(path)
-    assert set(listed) == set(namespace["__annotations__"])
+    assert set(listed) == set(types)
     for name, entry in listed.items():
-        assert entry["inferred_type_name"] == namespace["__annotations__"][name].__name__
+        assert entry["inferred_type_name"] == types[name].__name__
         assert "(" in entry["help"], f"{name}: the help names no range or choice"
 
 

@@ -62,8 +62,9 @@ def test_a_notebook_of_another_clone_is_refused(
 
 
 def test_other_names_are_ignored_outside_papermills_cell() -> None:
-    namespace: dict[str, object] = {"In": [CELL, "epoch = 5"]}
-    exec(CELL + "epoch = 5", namespace)
+    own = "epoch = 5; steps: int = 7; seen: dict[str, int] = {}"
+    namespace: dict[str, object] = {"In": ["epochs: str = 'of an earlier run'", CELL, own, "not Python"]}
+    exec(CELL + own, namespace)
     assert check(namespace, **RULES) == DEFAULTS
 
 
@@ -125,7 +126,7 @@ def test_a_list_of_runs_takes_their_names_only(refused: Refused, name: object) -
 
 
 def test_check_must_name_every_parameter(refused: Refused) -> None:
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"In": [CELL]}
     exec(CELL, namespace)
     rules = {name: rule for name, rule in RULES.items() if name != "fast"}
     with refused("fast"):

@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from records_made import Made
 
 from cifar_bench.analysis.evidence import THIS_RUN, Evidence
 from cifar_bench.report import export, training
-from cifar_bench.report.style import picture, plain_log_ticks
+from cifar_bench.report.style import STYLE, engine_color, label_ends, picture, set_range
 from cifar_bench.report.words import speedup, times_faster
 from cifar_lib import ROOT
 from cifar_lib.data import CLASSES
@@ -48,25 +50,46 @@ def test_a_long_title_is_not_cut() -> None:
     picture(figure, "long", "long " * 30, "")
     figure.draw_without_rendering()
     [title] = figure.texts
-    assert 0.8 * figure.bbox.x1 < title.get_window_extent().x1 < figure.bbox.x1
+    extent = title.get_window_extent()
+    assert 0.8 * figure.bbox.x1 < extent.x1 < figure.bbox.x1 and extent.y1 < figure.bbox.y1
+    assert figure.get_figheight() > 4.8 + 3 * 11 / 72  # its lines take no room from what is drawn
 
 
 def test_a_title_is_drawn_in_the_file_and_is_text_on_the_page() -> None:
-    drawn = picture(plt.figure(), "one", "A finding", "")
-    assert '<g id="title">' in drawn.svg and "<!-- A finding -->" in drawn.svg
+    with plt.rc_context(STYLE):
+        drawn = picture(plt.figure(figsize=(5, 3)), "one", "A finding", "")
+    assert '<g id="title">' in drawn.svg and ">A finding</text>" in drawn.svg and 'viewBox="0 0 360 ' in drawn.svg
     shown = drawn._repr_html_()
     assert '<g display="none">' in shown and "<strong>A finding</strong>" in shown
+    assert f'viewBox="0 {drawn.band:g} 360 216"' in shown  # 5 by 3 inches, without the title
 
 
 @pytest.mark.parametrize(("low", "high"), [(134, 5400), (1400, 9000), (0.2, 3.2), (4310, 6900), (94, 95)])
-def test_a_logarithmic_axis_has_ticks_that_differ_as_written(low: float, high: float) -> None:
+def test_an_axis_is_logarithmic_from_a_factor_of_ten_on_and_has_ticks_that_differ_as_written(low: float, high: float) -> None:
     _, axis = plt.subplots()
-    axis.set(xscale="log", xlim=(low, high))
-    plain_log_ticks(axis.xaxis)
+    assert set_range(axis.xaxis, low, high) == (", logarithmic" if high / low >= 10 else "")
+    assert axis.get_xlim() == (low, high) and (axis.get_xscale() == "log") == (high / low >= 10)
     shown = [tick for tick in axis.xaxis.get_major_locator()() if low <= tick <= high]
     written = [axis.xaxis.get_major_formatter()(tick) for tick in shown]
     assert len(shown) > 1 and [float(text.replace(",", "")) for text in written] == pytest.approx(shown)
     plt.close()
+
+
+def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots()
+        axis.plot([[1, 1, 1, 0], [3, 3, 3, 0]])
+        label_ends(axis, [(1, y, f"line {number}", "black") for number, y in enumerate((3, 3, 3, 0))])
+        figure.draw_without_rendering()
+        extents = sorted((Text.get_window_extent(label) for label in axis.texts), key=lambda extent: extent.y0)
+    assert all(upper.y0 >= lower.y1 for lower, upper in pairwise(extents))
+    assert all(extent.x0 > axis.bbox.x1 and extent.x1 < figure.bbox.x1 for extent in extents)
+
+
+def test_the_engines_of_a_runtime_share_a_color() -> None:
+    runtimes = [("eager", "torchscript-cpp", "aotinductor"), ("openvino", "openvino-cpp"), ("onednn-cpp",), ("onnxruntime",)]
+    colors = [{engine_color(engine) for engine in engines} for engines in runtimes]
+    assert all(len(of) == 1 for of in colors) and len(set.union(*colors)) == len(runtimes)
 
 
 def test_a_ratio_of_latencies_is_a_speedup() -> None:
@@ -105,7 +128,7 @@ def test_curves_of_a_training_run_under_way_leave_room_for_the_epochs_to_come(tr
     record = trained(80.0, epochs=10)
     del record["measurements"]["epochs"][3:], record["measurements"]["accuracy"]
     picture = training.curves([record])
-    assert "73.00%" in picture.title and "epoch 3 of 10" in picture.title and "<!-- 10 -->" in picture.svg
+    assert "73.00%" in picture.title and "epoch 3 of 10" in picture.title and ">10</text>" in picture.svg
 
 
 def test_the_table_gives_time_and_interval_and_says_how_a_network_was_trained(trained: Trained) -> None:
@@ -140,7 +163,7 @@ def test_the_number_of_threads_does_not_tell_seeds_apart(trained: Trained, tmp_p
     [("data", {"dataset": "synthetic"}), ("measurements", {"test_images": 2000}), ("measurements", {"scored_on": "held-out"})],
 )
 def test_only_accuracies_on_the_test_images_are_compared_with_the_originals(trained: Trained, part: str, other: dict) -> None:
-    assert "<!-- the original's five runs -->" in training.seeds([trained()]).svg
+    assert "the original's five runs" in training.seeds([trained()]).svg
     record = trained()
     record[part] |= other
     assert "the original's five runs" not in training.seeds([record]).svg
@@ -164,7 +187,7 @@ def test_example_images_have_a_row_for_each_kind_and_a_name_over_each_column() -
     images = np.zeros((2, 3, 32, 32), np.uint8)
     drawn = training.example_images({"original": images, "augmented": images}, ["cat", "dog"])
     assert drawn.caption == "From top to bottom: original, augmented."
-    assert "<!-- cat -->" in drawn.svg and "<!-- dog -->" in drawn.svg
+    assert ">cat</text>" in drawn.svg and ">dog</text>" in drawn.svg
 
 
 # ---- export

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ class Parsed(HTMLParser):
 
 def claim(**changes: str) -> dict:
     return {"id": "half-precision", "claim": "No gain.", "source": "README", "original": "none", "step": "latency",
-            "hardware": "any", "short": "no gain"} | changes
+            "hardware": "any", "short": "no gain", "settled": {"machine": HOSTILE, "command": HOSTILE}} | changes
 
 
 def verdict(**changes: object) -> dict:
@@ -84,9 +85,10 @@ def test_every_piece_of_the_page_shows_a_hostile_value_as_text(record: Record) -
               for hardware in ("any", "P100")]
     verdicts = [verdict(reason=HOSTILE, ours=HOSTILE, evidence=[evidence(hardware=HOSTILE, record=HOSTILE)])] * 2
     frame = pd.DataFrame({HOSTILE: [HOSTILE]})
-    pieces = [page.verdict_table(claims, verdicts), page.summary(claims, verdicts, HOSTILE), page.table(frame, HOSTILE),
-              page.table(frame, HOSTILE, folded=True), page.stability([HOSTILE]), page.sentence(HOSTILE),
-              page.sentences([HOSTILE]), page.facts(poisoned), page.source(f"{HOSTILE}/latency/record.json", poisoned),
+    pieces = [page.verdict_table(claims, verdicts), page.summary(claims, verdicts), page.open_claims(claims, verdicts),
+              page.card([(HOSTILE, HOSTILE, HOSTILE)]), page.table(frame, HOSTILE), page.table(frame, HOSTILE, folded=True),
+              page.folded(HOSTILE), page.stability([HOSTILE]), page.sentence(HOSTILE), page.sentences([HOSTILE]),
+              page.facts(poisoned), page.source((f"{HOSTILE}/latency/record.json", poisoned)),
               page.reproduce(HOSTILE, {"latency": [poisoned]}, [HOSTILE]), page.figure("a", HOSTILE, SVG, HOSTILE, frame)]
     for piece in map(Parsed, pieces):
         assert not {"script", "b"} & set(piece.tags) and not any(name.startswith("on") for name, _ in piece.attributes)
@@ -108,29 +110,39 @@ def test_evidence_links_to_its_records_and_to_the_section_that_shows_this_runs()
 
 
 def test_a_claim_that_needs_other_hardware_takes_one_cell_unless_it_was_judged() -> None:
-    for kind, cells in (("not run", 6), ("reproduced", 10)):
+    for kind, cells in (("not run", 5), ("reproduced", 8)):
         parsed = Parsed(page.verdict_table([claim(), claim(hardware="P100")], 2 * [verdict(verdict=kind)]))
         assert parsed.tags.count("td") == cells and parsed.texts.count(kind) == 2
         assert parsed.all("id") == ["half-precision", "half-precision"]
 
 
-def test_the_summary_groups_the_claims_by_verdict_with_what_was_found_where_not_reproduced() -> None:
-    claims = [claim(id=name, short=name) for name in ("one", "two", "three")]
-    parsed = Parsed(page.summary(claims, [verdict(), verdict(verdict="not reproduced", ours="5 ms"), verdict()], "openvino"))
-    assert parsed.all("href") == ["#two", "#one", "#three"]
+def test_the_summary_has_a_line_for_each_verdict_findings_first_and_what_holds_by_construction_last() -> None:
+    claims = [claim(id=name, short=name, **more) for name, more in (("one", {}), ("two", {"by_construction": True}),
+                                                                    ("three", {}), ("four", {}))]
+    kinds = ("not run", "reproduced", "reproduced", "not reproduced")
+    parsed = Parsed(page.summary(claims, [verdict(verdict=kind, ours="5 ms (4 to 6)") for kind in kinds]))
+    assert parsed.all("href") == ["#four", "#three", "#one", "#two"]
     text = " ".join(parsed.texts)
-    assert "1 of 3 claims not reproduced two (here 5 ms) 2 of 3 claims not run one" in text and text.endswith("openvino")
+    assert text.startswith("not reproduced four : 5 ms reproduced three") and "By construction: two (reproduced)" in text
 
 
-def test_what_holds_by_construction_is_not_counted_among_what_was_found() -> None:
-    claims = [claim(short="chosen", by_construction=True), claim(short="found")]
-    text = " ".join(Parsed(page.summary(claims, 2 * [verdict(verdict="reproduced")], None)).texts)
-    assert "1 of 1 claims reproduced found by construction chosen" in text
+def test_an_open_claim_says_what_would_settle_it() -> None:
+    claims = [claim(short=kind, settled={"machine": "a P100", "command": f"make {kind}"}) for kind in ("a", "b", "c")]
+    kinds = ("reproduced", "not run", "inconclusive")
+    text = " ".join(" ".join(Parsed(page.open_claims(claims, [verdict(verdict=kind) for kind in kinds])).texts).split())
+    assert "not run b : no GPU. To settle it, on a P100: make b inconclusive c" in text and "make a" not in text
+    assert Parsed(page.open_claims(claims, [verdict(verdict="reproduced")] * 3)).texts == ["No claim is open."]
+
+
+def test_a_result_is_shown_with_its_interval_set_apart() -> None:
+    assert Parsed(page.card([("speedup", "11.8× faster (11.2 to 12.5)", "in int8")])).texts == (
+        ["speedup", "11.8× faster", "(11.2 to 12.5)", "in int8"])
 
 
 def test_the_timing_is_stable_or_unstable_for_reasons() -> None:
     assert "stable" in Parsed(page.stability([])).texts
-    assert Parsed(page.stability(["it drifts", "it waits"])).texts[1:] == ["unstable", "It drifts.", "It waits."]
+    assert Parsed(page.stability(["it drifts", "it waits"])).texts == (
+        ["Timing", "unstable", ": 2 reasons", "It drifts.", "It waits."])
 
 
 @pytest.mark.parametrize(("records", "shown"), [([], False), (None, False), ([{}], True)])
@@ -145,7 +157,8 @@ def test_what_was_not_measured_is_said_to_be_missing(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(np.nan, "–"), (0.000354, "0.000354"), (1.234, "1.23"), (123.456, "123.5"), (12345.6, "12,346"), (1234567, "1,234,567"),
+    [(np.nan, "–"), (0.000354, "0.000354"), (1.234, "1.23"), (1.0, "1.00"), (123.456, "123"), (12345.6, "12,346"),
+     (1234567, "1,234,567"),
      ("it broke", "it broke")],
 )
 def test_a_cell_shows_its_value(value: object, text: str) -> None:
@@ -156,7 +169,19 @@ def test_only_columns_of_numbers_are_set_as_numbers() -> None:
     frame = pd.DataFrame([{"engine": "eager", "mean (µs)": 828.25}, {"engine": "torchscript"}])
     parsed = Parsed(page.table(frame, "latency"))
     assert parsed.all("class") == ["table", "number", "number", "number"]
-    assert parsed.texts[2:] == ["eager", "828.2", "torchscript", "–"]
+    assert parsed.texts[2:] == ["eager", "828", "torchscript", "–"]
+
+
+def test_a_table_with_many_columns_shows_the_first_and_folds_the_whole() -> None:
+    parsed = Parsed(page.table(pd.DataFrame({"a": ["1"], "b": ["2"], "c": ["3"]}), "numbers", columns=2))
+    assert parsed.texts == ["a", "b", "1", "2", "Numbers: all columns", "a", "b", "c", "1", "2", "3"]
+    assert parsed.all("aria-label") == ["numbers", "numbers: all columns"]
+
+
+def test_the_numbers_of_a_figure_are_a_file_to_download() -> None:
+    parsed = Parsed(page.figure("one", "", SVG, "", pd.DataFrame({"µs": [1.5], "name": ['<a, "b">']})))
+    [link] = [link for link in parsed.all("href") if link.startswith("data:")]
+    assert unquote(link.partition(",")[2]) == 'µs,name\n1.5,"<a, ""b"">"\n' and parsed.all("download") == ["one.csv"]
 
 
 # ---- where numbers come from
@@ -180,8 +205,9 @@ def test_facts_of_a_resumed_training_run_do_not_claim_its_last_part_for_the_whol
 @pytest.mark.parametrize("step", ["train/seed0", "export", "latency", "half_precision", "faster"])
 def test_the_source_is_a_command_to_paste_and_links_to_files_that_are_there(made: Made, step: str) -> None:
     record = made.record(step)
-    parsed = Parsed(page.source(f"lab/{step}/record.json", record | {"parameters": {"run": "lab", "runs": 3}}))
-    notebook, *files = parsed.all("href")
+    parsed = Parsed(page.source((f"lab/{step}/record.json", record | {"parameters": {"run": "lab", "runs": 3}})))
+    path, notebook, *series = parsed.all("href")
+    files = [path, *series]
     assert f"papermill {notebook.removeprefix('../../')} out.ipynb -y '{{\"run\": \"lab\", \"runs\": 3}}'" in parsed.texts
     assert (ROOT / notebook.removeprefix("../../")).is_file()
     assert len(files) == 1 + len(record["series"])

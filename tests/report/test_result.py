@@ -1,4 +1,4 @@
-"""The overview and the comparison with other runs follow from the records, whatever is missing of them."""
+"""The headline and the comparison with other runs follow from the records, whatever is missing of them."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from records_made import Made, row_named
 
-from cifar_bench.analysis import verdicts
+from cifar_bench.analysis import frontier
 from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN, Evidence
 from cifar_bench.report import result, training
 
-CLAIMS = verdicts.load_claims()
 APART = np.array([0.998, 1.0, 1.002])
 
 Times = dict[str, float]  # µs by engine
 Timed = Callable[..., dict]
-Halved = Callable[[float], dict]
 Trained = Callable[..., Evidence]
 
 
@@ -37,22 +35,6 @@ def timed(made: Made) -> Timed:
 
 
 @pytest.fixture
-def halved(made: Made) -> Halved:
-    """`halved(ratio)` is the real record with TorchScript alone, whose float16 takes so many times float32's latency."""
-
-    def record(ratio: float) -> dict:
-        real = made.record("half_precision")
-        template = row_named(real["measurements"]["precisions"], engine="torchscript", precision="float32")
-        real["measurements"]["precisions"] = [
-            {**template, "precision": kind, "runs": [{**run, "p50_ns": 1e6 * factor * share}
-                                                     for run, share in zip(template["runs"], APART, strict=True)]}
-            for kind, factor in (("float32", 1), ("float16", ratio))]
-        return real
-
-    return record
-
-
-@pytest.fixture
 def trained(made: Made) -> Trained:
     """`trained(seed, accuracy)` is the real record of a training run as if it were full-length."""
 
@@ -66,56 +48,44 @@ def trained(made: Made) -> Trained:
     return evidence
 
 
-def test_the_overview_shows_our_numbers_beside_the_originals(timed: Timed, halved: Halved, trained: Trained) -> None:
-    there = timed({"torchscript": 500, "torchscript-cpp": 389, "eager": 700}, "NVIDIA H200")
-    drawn = result.overview(CLAIMS, [trained(0, 94.1), trained(1, 94.3)], timed({"eager": 1656, "torchscript": 2000}),
-                            halved(0.5), None, [there])
-    assert "1,656 µs (eager)" in drawn.title and "828 µs" in drawn.title
-    shown = dict(zip(drawn.numbers["of"], drawn.numbers["number"].str.replace("\N{NO-BREAK SPACE}", " ")))
-    for row, number in {"original, five runs": "94.12 to 94.72", "seed 1, fast recipe": "94.30 (93.83 to 94.74)",
-                        "original, P100": "828", "original, ten runs": "0.24", "torchscript, 3 runs": "0.40",
-                        "torchscript, float16": "0.50 (0.50 to 0.50)"}.items():
-        assert shown[row] == number
-    assert shown["torchscript-cpp, NVIDIA H200"].startswith("389 (")  # the engine that decides the claim about newer GPUs
+@pytest.fixture
+def fast(made: Made) -> dict:
+    """The real record as if its images were CIFAR-10's and its latencies 1000 µs with TorchScript, else 100 to 800."""
+    record = made.record("faster")
+    record["data"]["dataset"], record["measurements"]["test_images"] = "CIFAR-10", 10_000
+    us = {"torchscript, float32": 1000, "torchscript-cpp, float32": 800, "onnxruntime, float32": 300, "onnxruntime, int8": 100}
+    for row in record["measurements"]["rows"]:
+        row["test_accuracy"] = 94.4
+        for run in row["runs"]:
+            run.update(p50_ns=1e3 * us[frontier.short_name(row)], contended=False, probes={})
+    return record
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "means_us", "ratio", "panels"),
-    [([94.1], None, None, 1), ([], {"torchscript-cpp": 500}, None, 2), ([], {"eager": 500}, None, 1), ([], None, 2, 1)],
-)
-def test_the_overview_shows_what_there_is(
-    timed: Timed, halved: Halved, trained: Trained, accuracies: list[float], means_us: Times | None, ratio: float | None,
-    panels: int,
-) -> None:
-    drawn = result.overview(CLAIMS, [trained(0, accuracy) for accuracy in accuracies], means_us and timed(means_us),
-                            ratio and halved(ratio), None)
-    assert len(set(drawn.numbers["quantity"])) == panels
+def test_the_headline_goes_from_torchscript_to_the_fastest(fast: dict) -> None:
+    drawn = result.headline(fast, 94, 828)
+    assert drawn.title == "int8 with onnxruntime: one image in 100 µs, 10× faster than TorchScript, at 94.40% accuracy"
+    assert list(drawn.numbers["network, engine, precision"]) == [
+        f"original, {row}" for row in ("torchscript, float32", "torchscript-cpp, float32", "onnxruntime, float32",
+                                       "onnxruntime, int8")]
+    assert ">300 µs · 3.33× faster · 94.40%</text>" in drawn.svg and ">mean 828 µs (other hardware)</text>" in drawn.svg
 
 
-def test_there_is_no_overview_of_nothing(halved: Halved) -> None:
-    nothing = halved(2)
-    nothing["measurements"]["precisions"] = []
-    assert result.overview(CLAIMS, [], None, nothing, None) is None
+def test_the_headline_is_of_what_is_accurate_enough(fast: dict) -> None:
+    next(row for row in fast["measurements"]["rows"] if row["precision"] == "int8")["test_accuracy"] = 93.9
+    drawn = result.headline(fast, 94, 828)
+    assert drawn.title.startswith("float32 with onnxruntime: one image in 300 µs, 3.33× faster") and len(drawn.numbers) == 3
 
 
-@pytest.mark.parametrize(("accuracy", "dataset", "shown"),
-                         [(94.4, "CIFAR-10", True), (93.0, "CIFAR-10", False), (94.4, "synthetic", False)])
-def test_the_overview_shows_the_fastest_at_the_accuracy(
-    made: Made, timed: Timed, accuracy: float, dataset: str, shown: bool
-) -> None:
-    fast = made.record("faster")
-    fast["data"]["dataset"], fast["measurements"]["test_images"] = dataset, 10_000
-    for row in fast["measurements"]["rows"]:
-        row["test_accuracy"] = accuracy if row["precision"] == "int8" else 93.0
-    drawn = result.overview(CLAIMS, [], timed({"eager": 1656}), None, fast)
-    assert ({"onnxruntime, int8 (94.40%)", "torchscript, float32 (93.00%)"} <= set(drawn.numbers["of"])) == shown
-    assert drawn.title.endswith("µs (onnxruntime, int8)") == shown and "the lowest and the highest run" in drawn.caption
+def test_without_torchscript_the_headline_has_no_speedup(fast: dict) -> None:
+    fast["measurements"]["rows"] = [row for row in fast["measurements"]["rows"] if row["engine"] != "torchscript"]
+    drawn = result.headline(fast, 94, 828)
+    assert drawn.title == "int8 with onnxruntime: one image in 100 µs, at 94.40% accuracy" and "faster" not in drawn.svg
 
 
-def test_evidence_recorded_earlier_is_drawn_otherwise_than_this_runs(trained: Trained) -> None:
-    own, earlier = (result.overview(CLAIMS, [trained(0, 94.1, when)], None, None, None).svg
-                    for when in (THIS_RUN, RECORDED_EARLIER))
-    assert own != earlier
+def test_there_is_no_headline_of_nothing(fast: dict) -> None:
+    assert result.headline(None, 94, 828) is None and result.headline(fast, 94.5, 828) is None
+    fast["data"]["dataset"] = "synthetic"
+    assert result.headline(fast, 94, 828) is None
 
 
 def test_claims_are_compared_by_what_each_run_measured_itself() -> None:
@@ -135,10 +105,6 @@ def test_engines_are_compared_run_by_run(timed: Timed) -> None:
     assert table["p50 (µs)"][2].startswith("300 (") and table["spread (%)"][0] == pytest.approx(0.4)
 
 
-def test_the_sentence_on_training_tells_full_length_runs_from_a_short_one(trained: Trained) -> None:
-    own = trained(0, 62.8, THIS_RUN, epochs=3, images=3200)
-    sentence = training.sentence([trained(0, 94.06)], [own])
+def test_the_sentence_on_training_names_the_accuracy_of_each_seed(trained: Trained) -> None:
+    sentence = training.sentence([trained(0, 94.06)])
     assert "20 epochs reach an accuracy of 94.06% (seed 0, recorded earlier)" in sentence
-    assert sentence.endswith("(3,200 images, epochs: 3) reaches 62.80%.")
-    full = trained(1, 94.1, THIS_RUN)
-    assert "own" not in training.sentence([full], [full])

@@ -29,7 +29,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
-#include <torch/csrc/jit/serialization/pickle.h>
+#include <torch/serialize.h>
 #include <torch/types.h>
 
 #include "onednn.hpp"
@@ -148,7 +148,7 @@ Network load_layers(const std::string& path, const std::string& precision) {
     std::ifstream file(path, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     Arrays arrays;
-    for (const auto& entry : torch::jit::pickle_load(bytes).toGenericDict()) {
+    for (const auto& entry : torch::pickle_load(bytes).toGenericDict()) {
         const auto array = entry.value().toTensor().to(torch::kFloat32).contiguous();
         const auto* values = array.data_ptr<float>();
         arrays[entry.key().toStringRef()] = {array.sizes().vec(), {values, values + array.numel()}};
@@ -260,7 +260,7 @@ void run(const Arguments& arguments) {
         measured.insert("logits", logged.empty() ? torch::empty({0, 10}) : torch::cat(logged));
         measured.insert("load_ns", torch::tensor(load_ns));
         measured.insert("processor_s", torch::tensor({after[0] - before[0], after[1] - before[1]}, torch::kFloat64));
-        const auto bytes = torch::jit::pickle_save(measured);
+        const auto bytes = torch::pickle_save(measured);
         if (!std::ofstream(out, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush())
             throw std::runtime_error(out + " cannot be written.");
     }

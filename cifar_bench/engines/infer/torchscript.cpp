@@ -1,7 +1,9 @@
 #include "torchscript.hpp"
 
 #include <memory>
+#include <stdexcept>
 
+#if __has_include(<torch/script.h>)
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/script.h>
 
@@ -39,3 +41,8 @@ Network load_torchscript(const std::string& path, torch::Device device, torch::D
     auto network = std::make_shared<torch::jit::Module>(program);
     return [network](const torch::Tensor& image) { return network->forward({image}).toTensor(); };
 }
+#else
+Network load_torchscript(const std::string&, torch::Device, torch::Dtype, const std::set<std::string>&) {
+    throw std::invalid_argument("it needs TorchScript, which this version of PyTorch lacks.");
+}
+#endif

@@ -169,7 +169,7 @@ import json, sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 for number, cell in enumerate(json.load(open(sys.argv[1]))):
-    shell.run_cell(cell).raise_error()
+    shell.run_cell(cell, store_history=True).raise_error()
     if number == 0:  # the cell of parameters
         shell.push(json.loads(sys.argv[2]))
 """

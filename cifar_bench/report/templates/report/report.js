@@ -31,7 +31,7 @@ for (const table of document.querySelectorAll('.table table')) {
 }
 
 // Content wider than the page fades at its right edge until it is scrolled to the end.
-for (const wide of document.querySelectorAll('.table, figure > div[role]')) {
+for (const wide of document.querySelectorAll('.table, nav ul')) {
   const look = () => wide.toggleAttribute('data-goes-on', wide.scrollLeft + wide.clientWidth < wide.scrollWidth - 1);
   wide.addEventListener('scroll', look);
   new ResizeObserver(look).observe(wide);
