@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from cifar_bench.analysis import latency, statistics
 from cifar_bench.analysis.latency import BASE
-from cifar_bench.analysis.precision import work_per_image
+from cifar_bench.analysis.precision import flop_per_image
 
 ORIGINAL = ""  # the name of the run's own network, which has the original's architecture
 
@@ -81,7 +81,7 @@ def roofline_us(network: str, precision: str, record: Mapping) -> float | None:
     described = measured["networks"][network]
     flop = described.get("flop_without_padding")
     if not flop and network == ORIGINAL:  # older records have them in their layers only, which are the original's
-        flop = work_per_image(record)[0]
+        flop = flop_per_image(record)
     if not flop or not roofline:
         return None
     weight_bytes = described["parameters"] * roofline["element_bytes"]

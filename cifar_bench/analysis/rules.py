@@ -185,12 +185,12 @@ def half_no_gain(claim: dict, by_step: ByStep) -> Judgement:
     if mismatch := admissible.export_mismatch(claim, row, evidence, by_step):
         return not_run(mismatch, evidence, ours)
     verdict = threshold_verdict(1 - claim["margin"], row["ratio_interval"], REPRODUCED, NOT_REPRODUCED)
-    reason = (f"{len(runs)} runs of {row['engine']} in the fastest 16-bit format with higher peak FLOP/s than float32's "
-              f"({row['peak_ratio']:.2g}×); a gain below {claim['margin']:.0%} counts as none")
+    reason = (f"{len(runs)} runs of {row['engine']} in {row['precision']}, the fastest 16-bit format whose peak FLOP/s exceed "
+              f"float32's ({row['peak_ratio']:.2g}×); a gain below {claim['margin']:.0%} counts as none")
     reason += "".join(f"; {other['precision']} (peak {other['peak_ratio']:.2g}×): speedup {1 / other['ratio']:.2f}×"
                       for other in rows if other is not row)
     if not _hardware_matches("P100", evidence.record["environment"]):
-        reason += f"; claimed of a P100, judged on {evidence.record['environment']['hardware']}"
+        reason += f"; the claim concerned a P100, this is {evidence.record['environment']['hardware']}"
     if verdict == INCONCLUSIVE:
         reason += "; the interval includes both a gain and none: more stable runs, or more of them, could tell"
     return downgrade_if_disturbed(Judgement(verdict, reason, ours, [evidence]), runs)
@@ -223,8 +223,8 @@ def speedup_at_accuracy(claim: dict, by_step: ByStep) -> Judgement:
     if pending and (not row or _speedup(row)[1][1] < claim["speedup"]):
         trained = pending["seed_accuracies"]
         if len(trained) < claim["seeds"]:
-            scored = "scored as it is quantized" if pending["precision"] == "int8" else "trained"
-            reason = f"{frontier.name(pending)}: {len(trained)} of {claim['seeds']} seeds of its network {scored}"
+            done = "scored in int8" if pending["precision"] == "int8" else "trained"
+            reason = f"{frontier.name(pending)}: {len(trained)} of {claim['seeds']} seeds of its network have been {done}"
             return Judgement(NOT_RUN, reason, _speedup_and_accuracy(pending), [evidence, *pending["seeds"]])
         mean = format_interval(np.mean(trained), statistics.mean_interval(trained), "%")
         reason = f"{frontier.name(pending)}: the network's mean accuracy over {len(trained)} seeds is {mean}"

@@ -39,22 +39,15 @@ def recommendation(record: Mapping, accuracy: float) -> list[str]:
     rows = [row for row in frontier.ran(record) if row["test_accuracy"] >= accuracy]
     if not rows:
         return []
-    images = record["measurements"]["test_images"]
-    low, high = frontier.accuracy_interval(rows[0], record)
-    words = [f"Use {rows[0]['engine']} in {rows[0]['precision']} with the {_network(rows[0])}: median latency "
-             f"{rows[0]['us']:,.0f} µs, p99 {latency.quantile(rows[0], 'p99')[0]:,.0f} µs, accuracy "
-             f"{rows[0]['test_accuracy']:.2f}% (95% interval of {images:,} test images: {low:.2f} to {high:.2f})."]
-    if (changed := rows[0].get("changed_predictions")) is not None:  # older records do not say
+    best, images, (low, high) = rows[0], record["measurements"]["test_images"], frontier.accuracy_interval(rows[0], record)
+    words = [f"Use {_described(best)} of {images:,} test images (95% interval {low:.2f} to {high:.2f}"
+             + (f": on other images it may be below {accuracy:g}%)." if low < accuracy else ").")]
+    if (changed := best.get("changed_predictions")) is not None:  # older records do not say
         words.append(f"It changes {changed:,} of {images:,} predictions of the original network in float32.")
-    from_python = next((row for row in rows if not row["engine"].endswith("-cpp")), None)
-    if from_python and from_python is not rows[0]:
-        words.append(f"Without C++: {from_python['engine']} in {from_python['precision']} with the {_network(from_python)}, "
-                     f"median latency {from_python['us']:,.0f} µs, p99 {latency.quantile(from_python, 'p99')[0]:,.0f} µs, "
-                     f"accuracy {from_python['test_accuracy']:.2f}%.")
-    unquantized = next((row for row in rows if row["precision"] == "float32"), None)
-    if unquantized and unquantized is not rows[0]:
-        words.append(f"Without quantization: {unquantized['engine']} in float32 with the {_network(unquantized)}, median "
-                     f"latency {unquantized['us']:,.0f} µs.")
+    for kind, others in (("called from Python", [row for row in rows if not row["engine"].endswith("-cpp")]),
+                         ("in float32", [row for row in rows if row["precision"] == "float32"])):
+        if others and best not in others:
+            words.append(f"The fastest {kind}, timed beside it: {_described(others[0])}.")
     return words
 
 
@@ -74,6 +67,11 @@ def networks(record: Mapping, by_step: ByStep) -> pd.DataFrame:
 
 def _network(row: Mapping) -> str:
     return f"network {row['network']}" if row["network"] else "original network"
+
+
+def _described(row: Mapping) -> str:
+    return (f"{row['engine']} in {row['precision']} with the {_network(row)}: median latency {row['us']:,.0f} µs, p99 "
+            f"{latency.quantile(row, 'p99')[0]:,.0f} µs, accuracy {row['test_accuracy']:.2f}%")
 
 
 def table(record: Mapping) -> pd.DataFrame:

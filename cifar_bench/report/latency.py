@@ -85,7 +85,8 @@ def sentence(record: Mapping) -> str:
     faster = f", {times_faster(ratio[0])} than {latency.BASE}" if ratio else ""
     return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. Quantiles are "
             f"medians over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images. "
-            f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs, checks included, were contended.")
+            f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs, checks included, were contended by "
+            "other programs.")
 
 
 def states_sentence(record: Mapping) -> str:
@@ -168,8 +169,8 @@ def histogram(record: Mapping, series: Mapping[str, np.ndarray]) -> Picture:
                 us = [us for run, us in by_run[engine] if any(run is other for other in group)]
                 axis.stairs(*np.histogram(us, bins), color="black", linestyle=line, linewidth=0.8)
             beyond = int((values > high).sum())
-            axis.set_title(f"{engine}: {medians[engine]:,.0f} µs" + (f", {beyond:,} beyond" if beyond else ""), pad=2,
-                           color=color if engine == fastest else TEXT)
+            label = f"{engine}: median {medians[engine]:,.0f} µs" + (f"; {beyond:,} off the axis" if beyond else "")
+            axis.set_title(label, pad=2, color=color if engine == fastest else TEXT)
             axis.set(yticks=[])
             scale = set_range(axis.xaxis, low, high)
         axes[-1][0].set_xlabel(f"per-image latency (µs{scale})")

@@ -115,11 +115,10 @@ def not_run(reasons: Sequence[str]) -> HTML:
 
 def facts(record: Mapping) -> HTML:
     """One line: on what and when a record was measured, and with which versions and commit."""
-    environment, seconds = record["environment"], record["seconds"]
+    environment, epochs = record["environment"], record["measurements"].get("epochs")
+    seconds = sum(epoch["train_seconds"] for epoch in epochs) if epochs else record["seconds"]
     commit = (environment["commit"] or "unknown")[:10] + (" with changes" if environment["uncommitted_changes"] else "")
     took = f"took {seconds:.0f} s" if seconds < 120 else f"took {seconds / 60:,.0f} min"
-    if record["measurements"].get("resumed_after"):  # of training runs
-        took += " after it was last resumed"
     return _html("facts", [environment["hardware"], f"{environment['threads']} threads",
                            f"PyTorch {environment['versions']['torch']}", f"Python {environment['python']}",
                            record["made"][:10], f"commit {commit}", took])

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import StrMethodFormatter
 
 from cifar_bench.analysis import latency, precision
-from cifar_bench.report.style import GRAY, HIGHLIGHT, MASK, STYLE, TEXT, Picture, engine_color, label_ends, picture, set_range
+from cifar_bench.report.style import GRAY, HIGHLIGHT, MASK, STYLE, TEXT, Picture, label_ends, picture, set_range
 from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 HALF = ("float16", "bfloat16")
@@ -35,7 +35,8 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     words += [f"The peak FLOP/s measured here in {kind} are {ratio:.2g} times float32's."
               for kind, ratio in {row["precision"]: row["peak_ratio"] for row in rows}.items()]
     if share := precision.share_of_peak(record, best["engine"], precision.BASE, 1):
-        words.append(f"In float32, {best['engine']} reaches {share:.0%} of the peak FLOP/s measured here.")
+        words.append(f"In float32, {best['engine']} reaches {share:.0%} of the peak FLOP/s measured here (products with the "
+                     "zero padding not counted).")
     if share := precision.gpu_busy_share(record, best["engine"], precision.BASE):
         words.append(f"In float32, the GPU computes or copies during {share:.0%} of the latency; the rest is launch and wait "
                      "overhead.")
@@ -47,10 +48,13 @@ def break_evens(record: Mapping) -> list[str]:
     words = []
     for row in precision.batch_rows(record):
         if row["precision"] in HALF:
-            batch = precision.break_even(record, row["engine"], row["precision"])
+            kind = row["engine"], row["precision"]
+            batch, ratios = precision.break_even(record, *kind), precision.batch_ratios(record, *kind)
+            answer = "slower" if ratios and all(low > 1 for low, _ in ratios.values()) else "not significantly faster"
             words.append(f"In batches, {row['precision']} with {row['engine']} is " + (
                 f"faster than float32 from batch size {batch:,} on." if batch else
-                f"not significantly faster than float32 up to batch size {row['batch_sizes'][-1]:,}."))
+                f"{answer} than float32 at every batch size up to {row['batch_sizes'][-1]:,}." if answer == "slower" else
+                f"{answer} than float32 up to batch size {row['batch_sizes'][-1]:,}."))
     return words
 
 
@@ -129,44 +133,3 @@ def batches(record: Mapping) -> Picture:
                        + (f" Contended: {listed(contended)}." if contended else ""),
                        pd.DataFrame({"batch size": rows[0]["batch_sizes"],
                                      **{f"{name} (µs per image)": times for name, times in each.items()}}))
-
-
-def roofline(record: Mapping) -> Picture:
-    """Each layer, and the network at each batch size, under the roofline of its precision."""
-    rooflines = record["measurements"]["rooflines"]
-    shares = {row["engine"]: precision.share_of_peak(record, row["engine"], precision.BASE, 1)
-              for row in precision.batch_rows(record) if row["precision"] == precision.BASE}
-    best = max(shares, key=shares.get, default=None)
-    above = [f"{layer} ({roofline['precision']}, batch size {batch:,}) by {share - 1:.0%}"
-             for roofline in rooflines for layer, batch, share in precision.layers_above_roofline(roofline)]
-    numbers = pd.DataFrame(
-        {"precision": roofline["precision"], "layer": point["layer"], "batch size": point["batch"],
-         "FLOP/byte": point["flop"] / point["bytes"], "GFLOP/s": point["flop"] / np.mean(point["seconds"]) / 1e9,
-         "roofline (GFLOP/s)": precision.attainable_flop_per_s(roofline, point["flop"] / point["bytes"]) / 1e9}
-        for roofline in rooflines for point in roofline["points"])
-    intensity = np.geomspace(numbers["FLOP/byte"].min() / 2, 2 * numbers["FLOP/byte"].max(), 200)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(rooflines), 1, sharex=True, sharey=True, squeeze=False,
-                                    figsize=(5.2, 0.5 + 1.6 * len(rooflines)))
-        axes[0, 0].set(xscale="log", yscale="log")
-        for axis, roofline in zip(axes[:, 0], rooflines):
-            for cached, style in ((True, "-"), (False, ":")):
-                bound = precision.attainable_flop_per_s(roofline, intensity, cached) / 1e9
-                axis.plot(intensity, bound, style, color="black", linewidth=1)
-            layers = numbers[numbers["precision"] == roofline["precision"]].groupby("batch size")
-            for (_, points), marker in zip(layers, "o+"):
-                axis.plot(points["FLOP/byte"], points["GFLOP/s"], marker, color=GRAY, markersize=5)
-            axis.set(title=f"{roofline['precision']}: peak {roofline['peak_flop_per_s'] / 1e9:,.0f} GFLOP/s", ylabel="GFLOP/s")
-        for axis, roofline in zip(axes[:, 0], rooflines):  # the axes' range is known
-            network = pd.DataFrame(precision.network_points(record, roofline), columns=["engine", "batch", "x", "y"])
-            for engine, points in network.groupby("engine", sort=False):
-                axis.plot(points["x"], points["y"] / 1e9, ".-", color=engine_color(engine), linewidth=1)
-            label_ends(axis, [(points["x"].iloc[-1], points["y"].iloc[-1] / 1e9, engine, engine_color(engine))
-                              for engine, points in network.groupby("engine", sort=False)])
-        axes[-1, 0].set_xlabel("arithmetic intensity (FLOP/byte)")
-        return picture(
-            figure, "roofline", f"One image at a time, {best} reaches {shares[best]:.0%} of the peak FLOP/s in {precision.BASE}"
-            if best else f"No engine was measured in {precision.BASE}",
-            "Black: roofline measured here, data in a cache; dotted: in main memory. Gray: layers at batch size 1 (dots) and "
-            "at the largest (crosses). Colored: the network, its batch sizes growing from left to right. Axes are "
-            f"logarithmic. Above the roofline by more than noise: {listed(above) if above else 'no layer'}.", numbers)

@@ -8,6 +8,7 @@ import yaml
 
 from cifar_bench.analysis import frontier, latency
 from cifar_bench.analysis.evidence import RECORDED_EARLIER
+from cifar_bench.analysis.judgement import NOT_RUN
 from cifar_bench.report.style import GRAY, HIGHLIGHT, STYLE, TEXT, Picture, bars, picture
 from cifar_bench.report.training import on_the_test_images
 from cifar_bench.report.words import speedup, times_faster, with_interval
@@ -23,12 +24,14 @@ def main_results(
     """
     original = {claim["id"]: claim for claim in claims}
     accuracy = next(verdict for verdict in verdicts if verdict["id"] == "accuracy-above-94")
-    results = [("Accuracy", accuracy["ours"].replace("–", "not measured"), accuracy["reason"].partition(",")[0])]
+    where = sorted({item["hardware"] for item in accuracy["evidence"]})
+    results = [("Accuracy", accuracy["ours"].replace("–", "not measured"),
+                ", ".join([accuracy["reason"].partition(" of the")[0], *where[:1]]))]
     ran = {row["engine"]: row for row in latency.compared_engines(timed)} if timed else {}
     if judged := next((ran[engine] for engine in original["run-spread"]["engines"] if engine in ran), None):
         median, (low, high) = latency.quantile(judged)
         results.append(("Median latency, original format", f"{median:,.0f} µs ({low:,.0f} to {high:,.0f})",
-                        f"{judged['engine']}; the original: {original['latency-p100']['limit_us']} µs on a P100 in 2018"))
+                        f"{judged['engine']}; on a P100 in 2018: mean {original['latency-p100']['limit_us']} µs"))
     target = original["ten-times-faster"]["accuracy"]
     if (winner := frontier.fastest_at(frontier.ran(fast) if fast else [], target)) and "ratio" in winner:
         results.append((f"Fastest with at least {target:g}% accuracy",
@@ -89,7 +92,7 @@ def claims_by_run(claims: Sequence[Mapping], verdicts: Mapping[str, Sequence[Map
     """A row for each claim about latency: the verdict of every run on its own measurements."""
     def found(verdict: Mapping) -> str:
         own = {item["when"] for item in verdict["evidence"]} != {RECORDED_EARLIER}
-        return f"{verdict['verdict']}: {verdict['ours']}".removesuffix(": –") if own else "–"
+        return f"{verdict['verdict']}: {verdict['reason' if verdict['verdict'] == NOT_RUN else 'ours']}" if own else "–"
 
     return pd.DataFrame({"claim": claim["short"], **{run: found(of_run[number]) for run, of_run in verdicts.items()}}
                         for number, claim in enumerate(claims) if claim["step"] in ("latency", "half_precision", "faster"))

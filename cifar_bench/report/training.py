@@ -112,7 +112,8 @@ def seeds(training_runs: Sequence[Mapping]) -> Picture:
                  xlabel="accuracy after the last epoch (%)")
         return picture(
             figure, "seeds", f"{found}; the sampling error of each is about ±{half:.2f} points",
-            "Dots: seed variance. Bars: sampling error, the 95% interval of one model on other test images (binomial).",
+            "Dots: the accuracy of each seed; seed variance scatters them. Bars: sampling error, the 95% interval of one model "
+            "on other test images (binomial).",
             pd.DataFrame({"seed": name, "accuracy (%)": with_interval(estimate, 2)}
                          for name, *estimate in zip(names, accuracies, intervals)))
 

@@ -18,7 +18,8 @@ def speedup(ratio: float, interval: statistics.Interval) -> str:
 
 def times_faster(ratio: float) -> str:
     """A ratio of latencies in words: "1.81× faster" or "1.41× slower"."""
-    return f"{1 / ratio:.3g}× faster" if ratio <= 1 else f"{ratio:.3g}× slower"
+    times = f"{max(ratio, 1 / ratio):#.3g}".removesuffix(".")
+    return f"{times}× {'faster' if ratio <= 1 else 'slower'}"
 
 
 def not_run(rows: Iterable[Mapping], name: Callable[[Mapping], str]) -> list[str]:

@@ -1,13 +1,12 @@
-"""The rooflines of the hardware, and how close the network's layers come to them.
+"""The roofline of the hardware: its peak FLOP/s and its bandwidth, by which no engine can be faster.
 
-A layer's FLOP/s are at most the peak, and at most its FLOP/byte times the bandwidth (Williams, Waterman and Patterson,
-"Roofline", 2009). Large matrix products and convolutions measure the peak; copies, in cache and beyond, the bandwidth.
+Large matrix products and convolutions measure the peak; copies, in cache and beyond, the bandwidth (Williams, Waterman and
+Patterson, "Roofline", 2009).
 """
 
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -28,88 +27,49 @@ CONVOLVED = [2**power for power in range(8)]  # images of 256×32×32, by 256 fi
 PRODUCT_TIMEOUT_S = 0.03  # where a product takes longer, no larger one is tried
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer with weights, and the least FLOP and bytes of one image.
+@torch.inference_mode()
+def flop_without_padding(network: ResNet9) -> int:
+    """The FLOP of one image's forward pass; a multiplication and an addition are 2.
 
-    A multiplication and an addition are 2 FLOP. Products with the zero padding around an image, which libraries skip, do not
-    count: they would be 31% for the smallest images, 4×4.
+    Products with the zero padding around an image, which libraries skip, do not count: they would be 31% for the smallest
+    images, 4×4.
     """
-
-    name: str
-    flop: int
-    weights: int
-    activations: int  # numbers in and out
-
-    def bytes(self, batch: int, size: int) -> int:
-        """The bytes that a batch must move at the least, with numbers of `size` bytes."""
-        return size * (self.weights + batch * self.activations)
-
-
-def layers(network: ResNet9) -> dict[Layer, tuple[nn.Module, tuple[int, ...]]]:
-    """The network's convolutions and its linear layer in order, each with its module and its input's shape for an image."""
-    found: dict[Layer, tuple[nn.Module, tuple[int, ...]]] = {}
-    names = {module: name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    flop = []
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         ones = copy.deepcopy(module).double()  # with ones only, the outputs' sum is the number of products that are not zero
         for values in ones.parameters():
             values.fill_(values.ndim > 1)  # biases, of one dimension, become 0
-        products = int(ones.forward(torch.ones_like(inputs[0], dtype=torch.float64)).sum())
-        numbers = inputs[0].numel() + output.numel()
-        found[Layer(names[module], 2 * products, module.weight.numel(), numbers)] = module, tuple(inputs[0].shape[1:])
+        flop.append(2 * int(ones.forward(torch.ones_like(inputs[0], dtype=torch.float64)).sum()))
 
-    hooks = [module.register_forward_hook(note) for module in names]
-    with torch.inference_mode():
-        network(torch.zeros(1, 3, 32, 32, device=network.linear.weight.device))
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    network(torch.zeros(1, 3, 32, 32, device=network.linear.weight.device))
     for hook in hooks:
         hook.remove()
-    return found
-
-
-def flop_without_padding(network: ResNet9) -> int:
-    """The FLOP of one image's forward pass without products with the zero padding."""
-    return sum(layer.flop for layer in layers(network))
+    return sum(flop)
 
 
 @measurement_lock()
-def measure_all(
-    network: ResNet9, precisions: Sequence[str], device: str, batch_sizes: Sequence[int], threads: int = 0
-) -> list[dict]:
+def measure_all(precisions: Sequence[str], device: str, threads: int = 0) -> list[dict]:
     """The result of `measure` for each precision; 0 threads means all cores."""
-    return [measure(network, precision, device, batch_sizes, threads or cores())
+    return [measure(precision, device, threads or cores())
             for precision in tqdm(precisions, desc="rooflines", unit="precision")]
 
 
 @torch.inference_mode()
-def measure(network: ResNet9, precision: str, device: str, batch_sizes: Sequence[int], threads: int) -> dict:
-    """The roofline of a precision with so many CPU threads, and the time of every layer at each batch size (not in int8).
+def measure(precision: str, device: str, threads: int) -> dict:
+    """The roofline of a precision with so many CPU threads.
 
-    Returns `threads`, `element_bytes`, `peak_flop_per_s` (the best of the `products`, FLOP/s of each kind), `copies` (`bytes`
-    of the source and `bytes_per_s`, read and written) and `points`, one for each `layer` and `batch` size, with `flop`,
-    `bytes`, `weights` (their number) and `seconds` (one for each repeat).
+    Returns `threads`, `element_bytes`, `peak_flop_per_s` (the best of the `products`, FLOP/s of each kind) and `copies`
+    (`bytes` of the source and `bytes_per_s`, read and written).
     """
     dtype = PRECISIONS[precision]
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    before = _products(dtype, device)
-    points = _points(network, dtype, device, batch_sizes) if dtype.is_floating_point else []
-    after = _products(dtype, device)  # again: the machine may have been slower before
-    products = {kind: max(before[kind], after[kind]) for kind in before}
+    products = _products(dtype, device)
     return {"precision": precision, "threads": threads, "element_bytes": dtype.itemsize, "products": products,
-            "peak_flop_per_s": max(products.values()), "copies": [_copy(count, device) for count in COPIES], "points": points}
-
-
-def _points(network: ResNet9, dtype: torch.dtype, device: str, batch_sizes: Sequence[int]) -> list[dict]:
-    points = []
-    for layer, (module, shape) in layers(copy.deepcopy(network).to(device)).items():
-        module = module.to(dtype, memory_format=torch.channels_last)
-        for batch in batch_sizes:
-            images = _channels_last(torch.randn(batch, *shape, device=device).to(dtype))
-            points.append({"layer": layer.name, "batch": batch, "flop": batch * layer.flop,
-                           "bytes": layer.bytes(batch, images.element_size()), "weights": layer.weights,
-                           "seconds": _seconds(lambda a=module, b=images: a(b), device)})
-    return points
+            "peak_flop_per_s": max(products.values()), "copies": [_copy(count, device) for count in COPIES]}
 
 
 def _products(dtype: torch.dtype, device: str) -> dict[str, float]:

@@ -166,7 +166,7 @@ def test_the_seeds_accuracy_is_that_of_their_networks_quantized_alike(
     row = judged("ten-times-faster")
     assert row["verdict"] == verdict
     if verdict == NOT_RUN:
-        assert row["reason"] == "narrow, openvino, int8: 0 of 5 seeds of its network scored as it is quantized"
+        assert row["reason"] == "narrow, openvino, int8: 0 of 5 seeds of its network have been scored in int8"
 
 
 def test_a_faster_file_with_too_few_seeds_leaves_the_speedup_open(write: Write) -> None:
@@ -268,6 +268,6 @@ def test_without_an_aa_test_a_latency_is_inconclusive(write: Write) -> None:
 def test_half_precision_names_the_hardware_that_it_is_claimed_of(write: Write) -> None:
     write("export", export())
     write("half_precision", half_precision(1.2, 1.4))
-    assert "claimed of a P100, judged on a processor, 2 cores" in judged("half-precision")["reason"]
+    assert "the claim concerned a P100, this is a processor, 2 cores" in judged("half-precision")["reason"]
     write("half_precision", half_precision(1.2, 1.4), gpu=P100)
     assert "claimed of" not in judged("half-precision")["reason"]

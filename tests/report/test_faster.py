@@ -72,3 +72,14 @@ def test_the_time_breakdown_is_of_the_winner_and_the_base(record: dict) -> None:
     assert frontier.roofline(record)
     record["measurements"]["rooflines"] = []
     assert faster.time_breakdown(record, 0) is None and frontier.roofline(record) == []
+
+
+def test_the_recommendation_names_the_fastest_accurate_row_its_cost_and_the_alternatives(record: dict) -> None:
+    ran = frontier.ran(record)
+    words = faster.recommendation(record, 0)
+    assert words[0].startswith(f"Use {ran[0]['engine']} in {ran[0]['precision']} with the")
+    assert f"median latency {ran[0]['us']:,.0f} µs" in words[0] and "interval" in words[0]
+    assert f"It changes {ran[0]['changed_predictions']:,} of " in words[1]
+    float32 = next(row for row in ran if row["precision"] == "float32")
+    assert float32 is ran[0] or any("in float32, timed beside it" in line and f"{float32['us']:,.0f} µs" in line for line in words)
+    assert faster.recommendation(record, 100.1) == []

@@ -93,7 +93,7 @@ def test_the_engines_of_a_runtime_share_a_color() -> None:
 
 
 def test_a_ratio_of_latencies_is_a_speedup() -> None:
-    assert (times_faster(0.25), times_faster(1.5)) == ("4× faster", "1.5× slower")
+    assert (times_faster(0.25), times_faster(1.5)) == ("4.00× faster", "1.50× slower")
     assert speedup(0.5, (0.4, 0.8)).replace("\N{NO-BREAK SPACE}", " ") == "2.00 (1.25 to 2.50)"
 
 

@@ -42,7 +42,7 @@ def test_tables_and_sentences_of_latency_have_every_row(timed: Read) -> None:
     median, engine = min((np.median([run["p50_ns"] for run in judged_runs(row)]) / 1e3, row["engine"])
                          for row in compared_engines(record))
     assert latency.sentence(record).startswith(f"{engine} is the fastest: median latency {median:,.0f} µs, ")
-    assert f" of the {len(latency.run_table(record))} runs, checks included, were contended." in latency.sentence(record)
+    assert f" of the {len(latency.run_table(record))} runs, checks included, were contended by other programs." in latency.sentence(record)
     aa_test, repeated_image, loadgen, clock = latency.checks(record)
     assert "A/A" in aa_test and "repeated-image" in repeated_image and "LoadGen" in loadgen and "ns" in clock
 
@@ -53,7 +53,6 @@ def test_half_precision_has_every_row(evidence: ByStep) -> None:
     assert len(ran) == len(half_precision.table(record)) == 9 and len(half_precision.reasons(record)) == 6
     assert len(half_precision.speedups(record).numbers) == 6
     assert len(half_precision.batches(record).numbers.columns) == 1 + 9
-    assert len(half_precision.roofline(record).numbers) == 3 * 18  # 9 layers at 2 batch sizes; none in int8
     best = min((row for row in ran if row["precision"] == "bfloat16"), key=lambda row: row["ratio"])
     sentence = half_precision.sentence(record)
     assert sentence.startswith("Yes: one image at a time, bfloat16") and times_faster(best["ratio"]) in sentence

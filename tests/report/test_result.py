@@ -63,7 +63,7 @@ def fast(made: Made) -> dict:
 
 def test_the_headline_goes_from_torchscript_to_the_fastest(fast: dict) -> None:
     drawn = result.headline(fast, 94, 828)
-    assert drawn.title == "int8 with onnxruntime: one image in 100 µs, 10× faster than TorchScript, at 94.40% accuracy"
+    assert drawn.title == "int8 with onnxruntime: one image in 100 µs, 10.0× faster than TorchScript, at 94.40% accuracy"
     assert list(drawn.numbers["network, engine, precision"]) == [
         f"original, {row}" for row in ("torchscript, float32", "torchscript-cpp, float32", "onnxruntime, float32",
                                        "onnxruntime, int8")]
@@ -90,13 +90,15 @@ def test_there_is_no_headline_of_nothing(fast: dict) -> None:
 
 def test_claims_are_compared_by_what_each_run_measured_itself() -> None:
     def verdicts(*whens: str) -> list[dict]:
-        return [{"verdict": "reproduced", "ours": "5 µs", "evidence": [{"when": when} for when in whens]},
-                {"verdict": "not run", "ours": "–", "evidence": []}, {"verdict": "reproduced", "ours": "94%", "evidence": []}]
+        return [{"verdict": "reproduced", "ours": "5 µs", "reason": "", "evidence": [{"when": when} for when in whens]},
+                {"verdict": "not run", "ours": "9×", "reason": "too short", "evidence": []},
+                {"verdict": "reproduced", "ours": "94%", "reason": "", "evidence": []}]
 
     claims = [{"step": "latency", "short": "fast"}, {"step": "faster", "short": "faster"}, {"step": "train", "short": "exact"}]
     table = result.claims_by_run(claims, {"here": verdicts(THIS_RUN, RECORDED_EARLIER), "there": verdicts(RECORDED_EARLIER)})
     assert list(table["claim"]) == ["fast", "faster"]
-    assert list(table["here"]) == ["reproduced: 5 µs", "not run"] and list(table["there"]) == ["–", "not run"]
+    assert list(table["here"]) == ["reproduced: 5 µs", "not run: too short"]
+    assert list(table["there"]) == ["–", "not run: too short"]
 
 
 def test_engines_are_compared_run_by_run(timed: Timed) -> None:
