@@ -22,7 +22,7 @@ import torch
 
 from cifar_bench import error_summary, records
 from cifar_bench.engines.models import INT8_FILE, exists
-from cifar_bench.records.environment import compiler, cpu_features, hardware
+from cifar_bench.records.environment import compiler, cpu_features, hardware, require_compiler
 from cifar_lib import ROOT, InputError, cifar10
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "executorch", "torchao")  # that compile or quantize
@@ -57,6 +57,7 @@ class Engine:
     quantizer: str | None = None  # the engine whose int8 quantization it runs
     precisions = ("float32", "tf32", "float16", "bfloat16")
     devices = ("cpu", "cuda")
+    needs_compiler = False
 
     def __init__(self, setup: Setup) -> None:
         self.check(setup)
@@ -72,6 +73,8 @@ class Engine:
                 raise InputError(f"{cls.name} is not set up for {wanted} here, only for {', '.join(offered)}.")
         if setup.precision == "tf32" and (setup.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
             raise InputError("tf32 needs an NVIDIA GPU of compute capability 8.0 or higher.")
+        if cls.needs_compiler:
+            require_compiler()
 
     @classmethod
     def candidate_options(cls, device: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class CppEngine(Engine):
     """An engine that the C++ program runs in a process of its own, without Python."""
 
     precisions = ("float32", "float16", "bfloat16")
+    needs_compiler = True
 
     @classmethod
     def compile(cls, setup: Setup) -> None:

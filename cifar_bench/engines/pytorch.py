@@ -140,6 +140,7 @@ class Compiled(PyTorchEngine):
 
     name = "compile"
     option_sets = ("max-autotune, frozen, static shapes, channels-last",)
+    needs_compiler = True
 
     def load(self) -> torch.nn.Module:
         torch._inductor.config.freezing = True
@@ -152,6 +153,7 @@ class AOTInductor(PyTorchEngine):
     name = "aotinductor"
     option_sets = ("frozen, static shapes, channels-last",)
     file = "model.pt2"
+    needs_compiler = True
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:

@@ -16,7 +16,7 @@ import psutil
 
 from cifar_bench import DROPPED, KEPT
 from cifar_bench.records import code
-from cifar_lib import ROOT
+from cifar_lib import ROOT, InputError
 
 VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE", "asimd": "NEON"}
 # The processor features that matter here: wide vectors, and arithmetic in 16 and 8 bits (x86, then Arm).
@@ -68,6 +68,12 @@ def compiler() -> str | None:
         return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.partition("\n")[0]
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def require_compiler() -> None:
+    """Raises InputError where there is no C++ compiler."""
+    if not compiler():
+        raise InputError("no C++ compiler was found: install one (on Debian: apt install g++), or name it in CXX.")
 
 
 def cores() -> int:

@@ -23,9 +23,12 @@ def times_faster(ratio: float) -> str:
 
 
 def not_run(rows: Iterable[Mapping], name: Callable[[Mapping], str]) -> list[str]:
-    """Which of a record's rows did not run, and why, a sentence each."""
-    return [row["reason"] if row["reason"].startswith(f"{name(row)} ") else f"{name(row)}: {row['reason']}"
-            for row in rows if "reason" in row]
+    """Which of a record's rows did not run, and why, a sentence for each reason."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        if "reason" in row:
+            named.setdefault(row["reason"], []).append(name(row))
+    return [reason if reason.startswith(f"{names[0]} ") else f"{listed(names)}: {reason}" for reason, names in named.items()]
 
 
 def listed(items: Iterable[str]) -> str:

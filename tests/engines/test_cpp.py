@@ -12,9 +12,10 @@ from conftest import Refused
 from helpers import export_all, tiny_network
 
 from cifar_bench import records
-from cifar_bench.engines import infer, layers, models
+from cifar_bench.engines import ENGINES, infer, layers, models
 from cifar_bench.engines.base import Setup
 from cifar_bench.engines.executorch import ExecuTorch
+from cifar_bench.records import environment
 from cifar_lib import data, model
 
 IMAGES = 30
@@ -137,7 +138,10 @@ def test_bad_layers_are_refused(
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     monkeypatch.setattr(infer, "ROOT", tmp_path)
-    monkeypatch.setattr(infer, "compiler", lambda: None)
+    monkeypatch.setattr(environment, "compiler", lambda: None)
+    for name in ("torchscript-cpp", "compile", "aotinductor"):
+        with refused("no C++ compiler was found", "apt install g++"):
+            ENGINES[name].check(Setup(tmp_path, tmp_path))
     with refused("compiler", "g++"):
         infer.build()
 

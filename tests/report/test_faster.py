@@ -81,5 +81,6 @@ def test_the_recommendation_names_the_fastest_accurate_row_its_cost_and_the_alte
     assert f"median latency {ran[0]['us']:,.0f} µs" in words[0] and "interval" in words[0]
     assert f"It changes {ran[0]['changed_predictions']:,} of " in words[1]
     float32 = next(row for row in ran if row["precision"] == "float32")
-    assert float32 is ran[0] or any("in float32, timed beside it" in line and f"{float32['us']:,.0f} µs" in line for line in words)
+    assert float32 is ran[0] or any("in float32, timed beside it" in line and f"{float32['us']:,.0f} µs" in line
+                                    for line in words)
     assert faster.recommendation(record, 100.1) == []

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from cifar_bench import error_summary, records
-from cifar_bench.records.environment import compiler, hardware
+from cifar_bench.records.environment import compiler, hardware, require_compiler
 from cifar_bench.records.state import interference
 from cifar_lib import ROOT, InputError
 from cifar_lib.data import Split
@@ -48,8 +48,7 @@ def build(name: str = "infer") -> Path:
     program = ROOT / "build" / f"{name}-{key}"
     if program.is_file():
         return program
-    if not compiler():
-        raise InputError("no C++ compiler was found: install g++ or clang++, or name one in CXX.")
+    require_compiler()
     with records.scratch_folder(program.parent) as folder:
         call(_tool("cmake"), "-G", "Ninja", "-S", SOURCES, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
              f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", *(f"-D{library}={path}" for library, path in libraries.items()))
