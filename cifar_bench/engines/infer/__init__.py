@@ -84,7 +84,7 @@ def run(
         measured = {name: values.numpy() for name, values in torch.load(out, weights_only=False).items()}
     used, own = measured.pop("processor_s")
     seconds = measured["ns"].sum() / 1e9
-    return {**measured, **interference((used - own) / seconds if used else np.nan, own / seconds)}
+    return {**measured, **interference(max((used - own) / seconds, 0.0), own / seconds)}
 
 
 def _tool(name: str) -> str:
