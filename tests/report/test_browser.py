@@ -132,7 +132,7 @@ def test_without_javascript_nothing_is_missing(opened: Callable[..., Page]) -> N
 def test_the_first_screen_has_every_result_and_the_page_is_short(opened: Callable[..., Page]) -> None:
     for width, longest in ((1280, 14_500), (390, 18_000)):
         page = opened(width)
-        bottoms = page.eval_on_selector_all(".card > div, .badge, .summary > li",
+        bottoms = page.eval_on_selector_all(".card > p, .badge, .summary > li",
                                             "all => all.map(one => one.getBoundingClientRect().bottom)")
         assert len(bottoms) == 3 + 1 + 9 and max(bottoms) < 900
         assert page.evaluate("document.documentElement.scrollHeight") < longest
