@@ -1,8 +1,9 @@
 """What the tests share: CIFAR-10, an empty folder in place of the clone, and the form of a refusal."""
 
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import records_made
 from records_made import Made
 
 from cifar_bench import records
+from cifar_bench.records.environment import compiler
 from cifar_lib import ROOT, InputError
 from cifar_lib import cifar10 as dataset
 
@@ -19,9 +21,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is imported
 
 pytest_plugins = ["claim_records"]  # the fixture `write`
 
+NEEDS_COMPILER = "needs a C++ compiler: apt install g++"
 NOWHERE = "http://127.0.0.1:1/"  # nothing listens on this port
 
 Refused = Callable[..., AbstractContextManager[None]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Without a C++ compiler, a test that fails for that reason is skipped."""
+    report = yield
+    if report.failed and not compiler() and re.search("no C\\+\\+ compiler was found|InvalidCxxCompiler", report.longreprtext):
+        report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1], NEEDS_COMPILER)
+    return report
+
+
+@pytest.fixture(scope="session")
+def needs_compiler() -> None:
+    if not compiler():
+        pytest.skip(NEEDS_COMPILER)
 
 
 @pytest.fixture(scope="session")

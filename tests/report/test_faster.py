@@ -31,6 +31,7 @@ def test_where_nothing_is_accurate_enough_the_most_accurate_is_named(record: dic
     assert faster.accuracy_against_latency(record, 99.9).title == "Nothing reaches an accuracy of 99.9%"
 
 
+@pytest.mark.usefixtures("needs_compiler")
 def test_every_row_that_ran_is_shown_and_every_other_has_its_reason(record: dict) -> None:
     record["measurements"]["rows"].append(
         {"network": "narrow", "engine": "openvino", "precision": "float16", "reason": "it does not run here."})

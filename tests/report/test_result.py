@@ -49,7 +49,7 @@ def trained(made: Made) -> Trained:
 
 
 @pytest.fixture
-def fast(made: Made) -> dict:
+def fast(made: Made, needs_compiler: None) -> dict:
     """The real record as if its images were CIFAR-10's and its latencies 1000 µs with TorchScript, else 100 to 800."""
     record = made.record("faster")
     record["data"]["dataset"], record["measurements"]["test_images"] = "CIFAR-10", 10_000

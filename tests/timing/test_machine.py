@@ -135,6 +135,7 @@ def test_a_busy_core_is_background_load() -> None:
 # ---- the state
 
 
+@pytest.mark.usefixtures("needs_compiler")
 def test_the_machine_is_probed_with_as_many_threads_as_a_run_uses() -> None:
     alone, threads = machine.probe(1), machine.probe(2)
     assert set(alone) == {"clock_ghz", "multiply_adds_per_ns"} and set(threads) == {*alone, "round_trip_ns"}

@@ -225,6 +225,7 @@ def test_an_engine_is_autotuned_once_for_each_precision_and_gets_its_fastest_opt
     assert [(job.options, job.threads) for job in runs.jobs] == 4 * [("contiguous", 2)]
 
 
+@pytest.mark.usefixtures("needs_compiler")
 def test_a_cpp_engine_gets_the_options_of_its_python_twin(
     runs: Runs, tuned: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
