@@ -1,6 +1,8 @@
 # make report [PROFILE=quick] [RUN=name] [COMPARE="other runs"] | make test | make lab: each sets up what it needs
 # On a cluster: make report CLUSTER=slurm [CORES=8] [NODES=feature] [GPU=1] [FLAGS="Snakemake's own"]
 # Assigned here, so that only what is given on make's command line counts, not what the environment calls so.
+$(if $(findstring e,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),$(error make -e lets the environment change this Makefile's \
+	variables: leave -e out))
 PYTHON = python3
 PROFILE = quick
 RUN = $(PROFILE)

@@ -142,7 +142,8 @@ def read(folder: Path) -> dict:
     """The record in `folder`. Raises InputError where there is none, it was changed, or this version cannot read it."""
     path = folder / "record.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant,
+                            object_hook=_refuse_negative_times)
     except FileNotFoundError as error:
         raise InputError(f"there is no record at {path}: run that step first.") from error
     except (OSError, ValueError) as error:
@@ -223,6 +224,13 @@ def _digest(record: Mapping) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"it holds {name}")  # NaN or Infinity, which are no JSON
+
+
+def _refuse_negative_times(values: dict) -> dict:
+    times = {name: value for name, value in values.items() if name.endswith("_ns") and isinstance(value, int | float)}
+    if wrong := [name for name, value in times.items() if value < 0]:
+        raise ValueError(f"{wrong[0]} is negative")
+    return values
 
 
 def lock(run: str, step: str) -> FileLock:

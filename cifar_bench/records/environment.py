@@ -61,12 +61,17 @@ def hardware(device: str) -> str:
 
 @cache
 def compiler() -> str | None:
-    """The first line that the C++ compiler prints of its version: CXX's, or the first that is installed. None without one."""
+    """The C++ compiler's command (CXX, or the first that is installed), version and file's hash; None without one.
+
+    The command may hold flags, and the file may be a script that adds some.
+    """
     name = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     try:
-        command = [*shlex.split(name or ""), "--version"]
-        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=True).stdout.partition("\n")[0]
-    except (OSError, ValueError, subprocess.SubprocessError):
+        command = shlex.split(name or "")
+        version = subprocess.run([*command, "--version"], capture_output=True, encoding="utf-8", timeout=10, check=True).stdout
+        content = Path(shutil.which(command[0])).read_bytes()
+        return f"{name}: {version.partition(chr(10))[0]} (SHA-256 {hashlib.sha256(content).hexdigest()[:12]})"
+    except (OSError, ValueError, IndexError, TypeError, subprocess.SubprocessError):
         return None
 
 

@@ -146,6 +146,21 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         infer.build()
 
 
+def test_flags_in_cxx_and_scripts_around_the_compiler_are_another_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs_compiler: None
+) -> None:
+    found, wrapper = [environment.compiler()], tmp_path / "c++"
+    for flags in ("-O0", "-O1"):
+        wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("c++")} {flags} "$@"\n')
+        wrapper.chmod(0o755)
+        for command in (f"c++ {flags}", str(wrapper)):
+            monkeypatch.setenv("CXX", command)
+            environment.compiler.cache_clear()
+            found.append(environment.compiler())
+    environment.compiler.cache_clear()
+    assert len(set(found)) == 5 and None not in found
+
+
 def test_another_compiler_builds_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
 

@@ -213,6 +213,8 @@ def test_a_variable_of_the_environment_is_not_taken_for_one_of_the_command_line(
         commands.append(subprocess.run(["make", "--dry-run", "--always-make", "report", *cluster], cwd=make_report.folder,
                                        check=True, capture_output=True, text=True, env=options | value).stdout)
     assert commands[0] == commands[1]
+    process = subprocess.run(["make", "-e", "plan"], cwd=make_report.folder, capture_output=True, text=True)
+    assert process.returncode == 2 and "leave -e out" in process.stderr
 
 
 # In place of Python where .venv is made. Its pip installs nothing, and writes down its arguments and settings.

@@ -68,6 +68,14 @@ def test_other_names_are_ignored_outside_papermills_cell() -> None:
     assert check(namespace, **RULES) == DEFAULTS
 
 
+def test_a_start_up_file_that_replaces_what_is_pythons_own_is_refused(refused: Refused) -> None:
+    namespace: dict[str, object] = {"In": [CELL], "exit": None}  # IPython's own replacements may stay
+    exec(CELL, namespace)
+    assert check(namespace, **RULES) == DEFAULTS
+    with refused("len is not Python's own", "IPYTHONDIR"):
+        check(namespace | {"len": lambda _: 7}, **RULES)
+
+
 def test_unknown_name_is_refused_with_the_closest_or_all_that_are_allowed(refused: Refused) -> None:
     with refused("unknown parameter epoch:", "did you mean epochs?"):
         checked(epoch=5)

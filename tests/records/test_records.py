@@ -251,6 +251,7 @@ def test_a_record_that_was_edited_or_is_of_other_inputs_is_refused_and_measured_
     model.write_bytes(b"a model")
     whole = path.read_text()
     for edited, words in ((whole.replace("828.0", "82.8"), "was changed"), (whole.replace("828.0", "NaN"), "it holds NaN"),
+                          ('{"mean_ns": -1, ' + whole[1:], "mean_ns is negative"),
                           ("", "is not a record"), (whole[: len(whole) // 2], "is not a record")):
         path.write_text(edited)
         with refused(str(path), words):

@@ -100,7 +100,8 @@ def call(*command: object) -> str:
     process = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace")
     if process.returncode:
         lines = (process.stderr + process.stdout).splitlines()
-        reasons = [line for line in lines if "error" in line.lower()] + lines
+        reasons = [line for line in lines if re.search("error: |No space left", line, re.IGNORECASE)] + [
+            line for line in lines if "error" in line.lower()] + lines
         reason = error_summary("\n".join(reasons)) or f"status {process.returncode}"
         raise InputError(f"{Path(str(command[0])).name} failed ({reason}).")
     return process.stdout
