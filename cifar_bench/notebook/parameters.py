@@ -13,7 +13,6 @@ import torch
 from cifar_lib import ROOT, InputError
 
 Rule = tuple[float, float] | list | set | re.Pattern | None
-OF_IPYTHON = {"open", "quit", "exit"}  # which IPython replaces itself
 PAPERMILL_MARK = "# Parameters"  # the first line of the cell that papermill adds after the parameters cell
 
 
@@ -26,9 +25,9 @@ def check(namespace: Mapping[str, object], **rules: Rule) -> dict[str, object]:
     or of each name in a list, or None where any value of the type will do. No list may repeat a value, unless its rule is None.
     """
     _refuse_other_clone()
-    replaced = {name for name, value in vars(builtins).items() if namespace.get(name, value) is not value}
-    if names := [name for name in sorted(replaced - OF_IPYTHON) if not name.startswith("__")]:
-        raise InputError(f"{names[0]} is not Python's own, perhaps by a start-up file: set IPYTHONDIR to an empty folder.")
+    pythons = {name: value for name, value in vars(builtins).items() if getattr(value, "__module__", None) == "builtins"}
+    if replaced := [name for name, value in pythons.items() if namespace.get(name, value) is not value]:
+        raise InputError(f"{replaced[0]} is not Python's own, perhaps by a start-up file: set IPYTHONDIR to an empty folder.")
     cells = [declared(cell) for cell in namespace.get("In", [])]
     types = next((names for names in reversed(cells) if names.keys() & rules.keys()), {})  # a cell may have been run again
     if set(types) != set(rules):

@@ -69,7 +69,7 @@ def test_other_names_are_ignored_outside_papermills_cell() -> None:
 
 
 def test_a_start_up_file_that_replaces_what_is_pythons_own_is_refused(refused: Refused) -> None:
-    namespace: dict[str, object] = {"In": [CELL], "exit": None}  # IPython's own replacements may stay
+    namespace: dict[str, object] = {"In": [CELL], "exit": None, "get_ipython": None}  # which are IPython's
     exec(CELL, namespace)
     assert check(namespace, **RULES) == DEFAULTS
     with refused("len is not Python's own", "IPYTHONDIR"):
