@@ -70,7 +70,7 @@ def compiler() -> str | None:
         command = shlex.split(name or "")
         version = subprocess.run([*command, "--version"], capture_output=True, encoding="utf-8", timeout=10, check=True).stdout
         content = Path(shutil.which(command[0])).read_bytes()
-        return f"{name}: {version.partition(chr(10))[0]} (SHA-256 {hashlib.sha256(content).hexdigest()[:12]})"
+        return f"{name}: {version.splitlines()[0]} (SHA-256 {hashlib.sha256(content).hexdigest()[:12]})"
     except (OSError, ValueError, IndexError, TypeError, subprocess.SubprocessError):
         return None
 

@@ -50,11 +50,12 @@ def break_evens(record: Mapping) -> list[str]:
         if row["precision"] in HALF:
             kind = row["engine"], row["precision"]
             batch, ratios = precision.break_even(record, *kind), precision.batch_ratios(record, *kind)
-            answer = "slower" if ratios and all(low > 1 for low, _ in ratios.values()) else "not significantly faster"
-            words.append(f"In batches, {row['precision']} with {row['engine']} is " + (
-                f"faster than float32 from batch size {batch:,} on." if batch else
-                f"{answer} than float32 at every batch size up to {row['batch_sizes'][-1]:,}." if answer == "slower" else
-                f"{answer} than float32 up to batch size {row['batch_sizes'][-1]:,}."))
+            answer = f"not significantly faster than float32 up to batch size {row['batch_sizes'][-1]:,}"
+            if batch:
+                answer = f"faster than float32 from batch size {batch:,} on"
+            elif ratios and all(low > 1 for low, _ in ratios.values()):
+                answer = f"slower than float32 at every batch size up to {row['batch_sizes'][-1]:,}"
+            words.append(f"In batches, {row['precision']} with {row['engine']} is {answer}.")
     return words
 
 
