@@ -154,13 +154,13 @@ def edit_parameters(notebook: Path, **defaults: object) -> None:
     notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def measure_ceilings_briefly(folder: Path) -> None:
-    """Shorten the copy's roofline measurement, of which tests of notebooks need no accurate result."""
-    from cifar_bench.timing import roofline  # here: it imports PyTorch
+def measure_peaks_briefly(folder: Path) -> None:
+    """Shorten the copy's measurement of peak FLOP/s, of which tests of notebooks need no accurate result."""
+    from cifar_bench.timing import peak  # here: it imports PyTorch
 
     brief = {"SECONDS": 0.01, "REPEATS": 2, "PRODUCT_TIMEOUT_S": 0.001}
-    assert set(brief) <= set(vars(roofline))
-    with (folder / "cifar_bench" / "timing" / "roofline.py").open("a") as module:
+    assert set(brief) <= set(vars(peak))
+    with (folder / "cifar_bench" / "timing" / "peak.py").open("a") as module:
         module.writelines(f"\n{name} = {value}" for name, value in brief.items())
 
 

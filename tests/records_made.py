@@ -117,7 +117,7 @@ def main(folder: Path) -> None:
     from cifar_bench.analysis import evidence
     from cifar_bench.engines import base
     from cifar_bench.report import style, training
-    from cifar_bench.timing import batches, loadgen, machine, process, roofline, rounds
+    from cifar_bench.timing import batches, loadgen, machine, peak, process, rounds
     from cifar_lib import cifar10
 
     def run_in_this_process(job: process.Job, setup: base.Setup) -> dict[str, np.ndarray]:
@@ -139,8 +139,8 @@ def main(folder: Path) -> None:
     rounds.run_in_fresh_process = loadgen.run_in_fresh_process = run_in_this_process
     training.picture = undrawn
     machine.LOCK = str(folder)  # nothing is compared here, so nothing needs to wait
-    batches.SECONDS = roofline.SECONDS = 0.005
-    roofline.MATRICES, roofline.CONVOLVED, roofline.COPIES = [64], [1], [2**14, 2**16]
+    batches.SECONDS = peak.SECONDS = 0.005
+    peak.MATRICES, peak.CONVOLVED = [64], [1]
     folder.mkdir(parents=True, exist_ok=True)
     for name, parameters in PARAMETERS.items():
         run_notebook(name, {"run": RUN, "device": "cpu", **parameters})

@@ -6,9 +6,8 @@ the median. The baseline is TorchScript with the original network in float32; ra
 
 from collections.abc import Mapping, Sequence
 
-from cifar_bench.analysis import latency, statistics
+from cifar_bench.analysis import latency, precision, statistics
 from cifar_bench.analysis.latency import BASE
-from cifar_bench.analysis.precision import flop_per_image
 
 ORIGINAL = ""  # the name of the run's own network, which has the original's architecture
 
@@ -70,41 +69,16 @@ def accuracy_interval(row: Mapping, record: Mapping) -> statistics.Interval:
     return statistics.accuracy_interval(row["test_accuracy"], record["measurements"]["test_images"])
 
 
-def roofline_us(network: str, precision: str, record: Mapping) -> float | None:
-    """The latency (µs) of a network at the machine's roofline; None where the peak or the network's FLOP are not on record.
+def compute_bound(record: Mapping) -> list[tuple[float, float]]:
+    """For each network, the latency (µs) of its arithmetic alone, at the highest peak FLOP/s measured, and its accuracy (%).
 
-    There the arithmetic runs at the measured peak FLOP/s while the weights are read once at the fastest copy's rate: the longer
-    of the two counts, not their sum, since they can overlap. Like the peak, the FLOP leave out products with the zero padding.
+    The fastest comes first. The FLOP leave out products with the zero padding; a network without FLOP on record is left out.
     """
-    measured = record["measurements"]
-    roofline = next((each for each in measured["rooflines"] if each["precision"] == precision), None)
-    described = measured["networks"][network]
-    flop = described.get("flop_without_padding")
-    if not flop and network == ORIGINAL:  # older records have them in their layers only, which are the original's
-        flop = flop_per_image(record)
-    if not flop or not roofline:
-        return None
-    weight_bytes = described["parameters"] * roofline["element_bytes"]
-    fastest_copy = max(copy["bytes_per_s"] for copy in roofline["copies"])
-    return 1e6 * max(flop / roofline["peak_flop_per_s"], weight_bytes / fastest_copy)
-
-
-def roofline(record: Mapping) -> list[tuple[float, float]]:
-    """For each network, its `roofline_us` in the fastest precision, and its accuracy (%); fastest first."""
-    points, measured = [], record["measurements"]
-    for name, network in measured["networks"].items():
-        bounds = [us for each in measured["rooflines"] if (us := roofline_us(name, each["precision"], record))]
-        if bounds:
-            points.append((min(bounds), network["accuracy"]))
+    points, peak = [], max(precision.peaks(record).values(), default=None)
+    for name, network in record["measurements"]["networks"].items():
+        flop = network.get("flop_without_padding")
+        if not flop and name == ORIGINAL:  # older records have them in their layers only, which are the original's
+            flop = precision.flop_per_image(record)
+        if flop and peak:
+            points.append((1e6 * flop / peak, network["accuracy"]))
     return sorted(points)
-
-
-def time_breakdown(row: Mapping, record: Mapping) -> dict[str, float] | None:
-    """A row's median latency (µs) as `roofline_us` and the `overhead`; None where that is None.
-
-    Overhead is the rest: per-layer dispatch, moving activations, and work too small to fill the arithmetic units. It is 0 where
-    the engine is as fast as the roofline or faster, which happens where the peak was measured too low or the engine needs fewer
-    products.
-    """
-    least = roofline_us(row["network"], row["precision"], record)
-    return least and {"roofline": min(least, row["us"]), "overhead": max(0.0, row["us"] - least)}

@@ -21,7 +21,7 @@ def ran(record: Mapping) -> list[dict]:
         base = base_of(row, record)
         if base and row["precision"] != BASE:
             row["ratio"], row["ratio_interval"] = latency.paired_ratio(row, base)
-            row["peak_ratio"] = _peak_flop_per_s(record, row["precision"]) / _peak_flop_per_s(record, BASE)
+            row["peak_ratio"] = peaks(record)[row["precision"]] / peaks(record)[BASE]
     return rows
 
 
@@ -72,7 +72,7 @@ def share_of_peak(record: Mapping, engine: str, precision: str, batch: int) -> f
     if not row or batch not in row["batch_sizes"]:
         return None
     seconds = np.median(row["batch_ns"], axis=0)[row["batch_sizes"].index(batch)] / 1e9
-    return batch * flop_per_image(record) / seconds / _peak_flop_per_s(record, precision)
+    return batch * flop_per_image(record) / seconds / peaks(record)[precision]
 
 
 def flop_per_image(record: Mapping) -> float:
@@ -84,15 +84,16 @@ def flop_per_image(record: Mapping) -> float:
     return sum(point["flop"] for point in points if point["batch"] == points[0]["batch"]) / points[0]["batch"]
 
 
+def peaks(record: Mapping) -> dict[str, float]:
+    """The peak FLOP/s by precision."""
+    measured = record["measurements"]
+    return {row["precision"]: row["peak_flop_per_s"] for row in measured.get("peaks") or measured["rooflines"]}  # older records
+
+
 def gpu_busy_share(record: Mapping, engine: str, precision: str) -> float | None:
     """The share of the median latency in which the GPU computes or copies; None where it was not profiled."""
     row = next((row for row in ran(record) if (row["engine"], row["precision"]) == (engine, precision)), {})
     return row["gpu_ns"] / 1e3 / latency.quantile(row)[0] if "gpu_ns" in row else None
-
-
-def _peak_flop_per_s(record: Mapping, precision: str) -> float:
-    return next(roofline["peak_flop_per_s"] for roofline in record["measurements"]["rooflines"]
-                if roofline["precision"] == precision)
 
 
 def _batch_row(record: Mapping, engine: str, precision: str) -> dict | None:

@@ -1,4 +1,4 @@
-"""What 5_faster found: accuracy against latency, the fastest at an accuracy, and the time breakdown of its latency."""
+"""What 5_faster found: accuracy against latency, and the fastest at an accuracy."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from cifar_bench.analysis import frontier, latency
 from cifar_bench.analysis.admissible import replicates
 from cifar_bench.analysis.evidence import ByStep
-from cifar_bench.report.style import GRAY, HIGHLIGHT, MARKS, MASK, STYLE, TEXT, Picture, bars, engine_color, picture, set_range
+from cifar_bench.report.style import GRAY, HIGHLIGHT, MARKS, MASK, STYLE, TEXT, Picture, engine_color, picture, set_range
 from cifar_bench.report.words import listed, not_run, speedup, times_faster, with_interval
 
 VERSUS = "than TorchScript with the original network"
@@ -110,7 +110,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
             low, high = frontier.accuracy_interval(row, record)
             axis.errorbar([row["us"]], [row["test_accuracy"]], fmt=MARKS[row["precision"]], elinewidth=0.5, zorder=2 + best,
                           yerr=[[row["test_accuracy"] - low], [high - row["test_accuracy"]]], color=color)
-        bound = frontier.roofline(record)
+        bound = frontier.compute_bound(record)
         ends = [*(row["us"] for row in rows), *(us for us, _ in bound)]
         scale = set_range(axis.xaxis, 0.8 * min(ends), 1.3 * max(ends))
         axis.set(xlabel=f"median latency (µs{scale})", ylabel="accuracy (%)")
@@ -118,7 +118,7 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         axis.text(1, accuracy, f"{accuracy:g}%", transform=axis.get_yaxis_transform(), ha="right", va="bottom", color=TEXT)
         if bound:
             axis.plot(*zip(*bound), "|--", color=TEXT, linewidth=1, markersize=12)
-            axis.annotate("roofline", bound[0], (4, 4), textcoords="offset points", color=TEXT)
+            axis.annotate("compute-bound", bound[0], (4, 4), textcoords="offset points", color=TEXT)
         for number, row in enumerate(reversed(optimal)):  # above the axes, the fastest on top
             right = axis.transLimits.transform(axis.transScale.transform((row["us"], accuracy)))[0] > 0.6
             axis.annotate(frontier.short_name(row), (row["us"], row["test_accuracy"]), (row["us"], 1.04 + 0.075 * number),
@@ -128,31 +128,5 @@ def accuracy_against_latency(record: Mapping, accuracy: float) -> Picture:
         figure.legend(handles=[Line2D([], [], color=GRAY, marker=MARKS[name], linestyle="", label=name)
                                for name in MARKS if name in {row["precision"] for row in rows}],
                       loc="outside lower center", ncols=3, columnspacing=1, handletextpad=0)
-        return picture(figure, "faster", title, "Named: the Pareto frontier. Bars: 95% intervals (sampling error). Roofline: "
-                       "arithmetic at the peak rate measured here.", table(record))
-
-
-def time_breakdown(record: Mapping, accuracy: float) -> Picture | None:
-    """The time breakdown of the winner's and the base's median latency; None where peak rates or rows are missing."""
-    rows = frontier.ran(record)
-    shown = [row for row in (frontier.fastest_at(rows, accuracy), frontier.base(rows)) if row]
-    parts = {frontier.name(row): frontier.time_breakdown(row, record) for row in shown}
-    if not parts or not all(parts.values()):
-        return None
-    numbers = pd.DataFrame(parts).T
-    first, at_peak = numbers.iloc[0], [name for name, part in parts.items() if not part["overhead"]]
-    title = f"{first['overhead'] / first.sum():.0%} of the latency is overhead ({first.name})"
-    if first.name in at_peak:
-        title = f"No overhead: {first.name} is as fast as the roofline or faster"
-    caption = ("Roofline: arithmetic at the peak FLOP/s measured on this machine (without products with the zero padding), or "
-               "reading the weights, whichever takes longer. Overhead: per-layer dispatch, moving activations, and work too "
-               "small to fill the arithmetic units.")
-    if at_peak:
-        caption += (f" At the roofline or above: {listed(at_peak)}. The peak was measured too low, or the engine needs fewer "
-                    "products.")
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(5.2, 0.1 + 0.45 * len(parts)))
-        bars(axis, [(name.removeprefix("original, "), ", ".join(f"{part} {us:,.0f} µs" for part, us in of.items()),
-                     {HIGHLIGHT: of["roofline"], GRAY: of["overhead"]}) for name, of in parts.items()])
-        return picture(figure, "faster_time_breakdown", title, "Blue: roofline; gray: overhead. " + caption,
-                       numbers.add_suffix(" (µs)").reset_index(names="network, engine, precision"))
+        return picture(figure, "faster", title, "Named: the Pareto frontier. Bars: 95% intervals (sampling error). "
+                       "Compute-bound: only the arithmetic, at the highest peak FLOP/s measured here.", table(record))

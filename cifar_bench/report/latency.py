@@ -84,7 +84,8 @@ def sentence(record: Mapping) -> str:
     median, ratio = latency.quantile(fastest)[0], latency.ratio(fastest, rows)
     faster = f", {times_faster(ratio[0])} than {latency.BASE}" if ratio else ""
     return (f"{latency.name(fastest)} is the fastest: median latency {median:,.0f} µs{faster}. Quantiles are "
-            f"medians over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images. "
+            f"medians over {len(latency.judged_runs(fastest))} runs of {fastest['images']:,} images, each after a warm-up of "
+            f"{record['parameters']['warmup']:,}. "
             f"{sum(run['contended'] for run in runs) or 'None'} of the {len(runs)} runs, checks included, were contended by "
             "other programs.")
 

@@ -32,8 +32,9 @@ def _half_precision(rows: Sequence[Mapping], record: Mapping) -> list[str]:
     answer = "Yes" if faster else "Undecided" if best["ratio_interval"][0] < 1 else "No"
     words = [f"{answer}: one image at a time, {best['precision']} is {'at best ' if answer == 'No' else ''}"
              f"{times_faster(best['ratio'])} than float32 with {best['engine']} (median latency)."]
-    words += [f"The peak FLOP/s measured here in {kind} are {ratio:.2g} times float32's."
-              for kind, ratio in {row["precision"]: row["peak_ratio"] for row in rows}.items()]
+    peaks = {row["precision"]: row["peak_ratio"] for row in rows}
+    words.append("Peak FLOP/s measured here, relative to float32: "
+                 f"{listed(f'{kind} {ratio:.2g}×' for kind, ratio in peaks.items())}.")
     if share := precision.share_of_peak(record, best["engine"], precision.BASE, 1):
         words.append(f"In float32, {best['engine']} reaches {share:.0%} of the peak FLOP/s measured here (products with the "
                      "zero padding not counted).")
@@ -50,12 +51,15 @@ def break_evens(record: Mapping) -> list[str]:
         if row["precision"] in HALF:
             kind = row["engine"], row["precision"]
             batch, ratios = precision.break_even(record, *kind), precision.batch_ratios(record, *kind)
+            every = f"at every batch size from {row['batch_sizes'][0]:,} to {row['batch_sizes'][-1]:,}"
             answer = f"not significantly faster than float32 up to batch size {row['batch_sizes'][-1]:,}"
-            if batch:
+            if batch == row["batch_sizes"][0]:
+                answer = f"faster than float32 {every}"
+            elif batch:
                 answer = f"faster than float32 from batch size {batch:,} on"
             elif ratios and all(low > 1 for low, _ in ratios.values()):
-                answer = f"slower than float32 at every batch size up to {row['batch_sizes'][-1]:,}"
-            words.append(f"In batches, {row['precision']} with {row['engine']} is {answer}.")
+                answer = f"slower than float32 {every}"
+            words.append(f"{row['precision']} with {row['engine']} is {answer}.")
     return words
 
 

@@ -26,7 +26,7 @@ def main_results(
     accuracy = next(verdict for verdict in verdicts if verdict["id"] == "accuracy-above-94")
     where = sorted({item["hardware"] for item in accuracy["evidence"]})
     results = [("Accuracy", accuracy["ours"].replace("–", "not measured"),
-                ", ".join([accuracy["reason"].partition(" of the")[0], *where[:1]]))]
+                ", ".join([accuracy["reason"].partition(",")[0], *where[:1]]))]
     ran = {row["engine"]: row for row in latency.compared_engines(timed)} if timed else {}
     if judged := next((ran[engine] for engine in original["run-spread"]["engines"] if engine in ran), None):
         median, (low, high) = latency.quantile(judged)
@@ -35,8 +35,9 @@ def main_results(
     target = original["ten-times-faster"]["accuracy"]
     if (winner := frontier.fastest_at(frontier.ran(fast) if fast else [], target)) and "ratio" in winner:
         results.append((f"Fastest with at least {target:g}% accuracy",
-                        speedup(winner["ratio"], winner["ratio_interval"]).replace(" (", "× faster (") + " than TorchScript",
-                        f"{frontier.short_name(winner)}: {winner['us']:,.0f} µs, accuracy {winner['test_accuracy']:.2f}%"))
+                        speedup(winner["ratio"], winner["ratio_interval"]).replace(" (", "× faster (")
+                        + f" than TorchScript ({frontier.base(frontier.ran(fast))['us']:,.0f} µs)",
+                        f"{frontier.short_name(winner)}: {winner['us']:,.0f} µs, {winner['test_accuracy']:.2f}%"))
     return results
 
 

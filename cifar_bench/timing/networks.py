@@ -8,7 +8,7 @@ from cifar_bench import records
 from cifar_bench.engines import export
 from cifar_bench.engines.base import Setup, cache_folder
 from cifar_bench.engines.models import load_exported
-from cifar_bench.timing import roofline
+from cifar_bench.timing import peak
 from cifar_bench.timing.latency import LatencyJob
 
 
@@ -41,7 +41,7 @@ def describe(exported: Path) -> dict:
     export.make_missing(exported, "model.pt")
     without_padding = measured.get("flop_without_padding")
     if without_padding is None:
-        without_padding = roofline.flop_without_padding(load_exported(exported / "model.pt"))
+        without_padding = peak.flop_without_padding(load_exported(exported / "model.pt"))
     return {"flop": measured["forward_flop"], "flop_without_padding": without_padding,
             **{name: measured[name] for name in ("parameters", "accuracy", "weights_sha256")}}
 

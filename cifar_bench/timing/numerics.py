@@ -9,7 +9,7 @@ from tqdm import tqdm
 from cifar_bench.engines import ENGINES, predict
 from cifar_bench.timing.machine import measurement_lock
 from cifar_bench.timing.networks import setup_of
-from cifar_bench.timing.roofline import gpu_ns
+from cifar_bench.timing.peak import gpu_ns
 from cifar_lib.data import Split, normalise
 
 BASE = "float32"  # the precision that others are compared with, in the same engine

@@ -1,13 +1,13 @@
-"""The Pareto frontier, its fastest accurate row and the time breakdown follow from the numbers on record."""
+"""The Pareto frontier, its fastest accurate row and the compute bound follow from the numbers on record."""
 
 import pytest
-from records_made import Made, row_named
+from records_made import Made
 
 from cifar_bench import records
 from cifar_bench.analysis import frontier
 
-ORIGINAL, NARROW = ({"flop": 300e6, "flop_without_padding": 260e6, "parameters": 2_570_280},
-                    {"flop": 100e6, "flop_without_padding": 90e6, "parameters": 800_000})
+ORIGINAL, NARROW = ({"flop": 300e6, "flop_without_padding": 260e6, "parameters": 2_570_280, "accuracy": 94.6},
+                    {"flop": 100e6, "flop_without_padding": 90e6, "parameters": 800_000, "accuracy": 94.2})
 
 
 def row(us: float, accuracy: float, network: str = "", engine: str = "openvino", precision: str = "int8") -> dict:
@@ -21,10 +21,9 @@ def record(made: Made) -> dict:
     """The real record with other rows: the baseline, two of the original network, two of a narrow one, and one that failed."""
     real = made.record("faster")
     described = real["measurements"]["networks"][frontier.ORIGINAL]
-    rates = {**row_named(real["measurements"]["rooflines"], precision="int8"), "peak_flop_per_s": 3e12, "element_bytes": 1,
-             "copies": [{"bytes": 1, "bytes_per_s": 8e10}, {"bytes": 2, "bytes_per_s": 1e10}]}
     real["measurements"] |= {
-        "networks": {"": described | ORIGINAL, "narrow": described | NARROW}, "test_images": 10_000, "rooflines": [rates],
+        "networks": {"": described | ORIGINAL, "narrow": described | NARROW}, "test_images": 10_000,
+        "peaks": [{"precision": name, "peak_flop_per_s": rate} for name, rate in (("float32", 1e12), ("int8", 3e12))],
         "rows": [row(2000, 94.6, engine="torchscript", precision="float32"), row(1000, 94.6, precision="float32"),
                  row(300, 94.5), row(150, 94.1, "narrow"), row(250, 93.9, "narrow", "onnxruntime"),
                  {"network": "narrow", "engine": "openvino", "precision": "float16", "reason": "not here."}]}
@@ -60,16 +59,12 @@ def test_the_fastest_is_the_fastest_of_the_accurate_ones(record: dict, accuracy:
     assert (fastest and frontier.name(fastest)) == name
 
 
-@pytest.mark.parametrize(("changed", "us"), [
-    ({}, 30), ({"peak_flop_per_s": 3e13}, 10),  # of arithmetic and of reading the weights the longer
-    ({"peak_flop_per_s": 1e9}, None),  # longer than the latency
-])
-def test_the_time_breakdown_is_the_roofline_and_overhead(record: dict, changed: dict, us: float | None) -> None:
-    record["measurements"]["rooflines"][0] |= changed
-    fastest, *_, slowest = frontier.ran(record)
-    us = us or fastest["us"]
-    assert frontier.time_breakdown(fastest, record) == pytest.approx({"roofline": us, "overhead": fastest["us"] - us})
-    assert frontier.time_breakdown(slowest, record) is None  # float32's peak was not measured
+def test_the_compute_bound_is_the_arithmetic_at_the_highest_peak(record: dict) -> None:
+    assert frontier.compute_bound(record) == [(1e6 * 90e6 / 3e12, 94.2), (1e6 * 260e6 / 3e12, 94.6)]
+    del record["measurements"]["networks"]["narrow"]["flop_without_padding"]
+    assert len(frontier.compute_bound(record)) == 1
+    record["measurements"]["peaks"] = record["measurements"]["rooflines"] = []
+    assert frontier.compute_bound(record) == []
 
 
 @pytest.mark.parametrize("run", ["xeon", "epyc"])
@@ -78,12 +73,5 @@ def test_the_reference_runs_compute_the_original_network_without_the_zero_paddin
         2 * inputs * outputs * (3 * side - 2) ** 2 for side, inputs, outputs in [
             (32, 3, 40), (32, 40, 80), (16, 80, 80), (16, 80, 80), (16, 80, 160), (8, 160, 320), (4, 320, 320), (4, 320, 320)])
     record = records.read(records.step_folder(run, "faster"))
-    row = frontier.base(frontier.ran(record))
-    peak = row_named(record["measurements"]["rooflines"], precision="float32")["peak_flop_per_s"]
-    breakdown = frontier.time_breakdown(row, record)
-    assert breakdown == pytest.approx({"roofline": 1e6 * by_hand / peak, "overhead": row["us"] - 1e6 * by_hand / peak})
-
-
-def test_where_the_flop_of_a_narrow_network_are_unknown_there_is_no_time_breakdown(record: dict) -> None:
-    del record["measurements"]["networks"]["narrow"]["flop_without_padding"]
-    assert frontier.time_breakdown(frontier.ran(record)[0], record) is None
+    peak = max(row["peak_flop_per_s"] for row in record["measurements"]["rooflines"])
+    assert frontier.compute_bound(record)[-1][0] == pytest.approx(1e6 * by_hand / peak)

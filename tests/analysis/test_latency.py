@@ -56,7 +56,6 @@ def test_a_real_record_is_read_and_shown(made: Made) -> None:
     loadgen = record["measurements"]["loadgen"]
     ratio, (low, high) = latency.loadgen_ratio(loadgen)
     assert low <= ratio <= high and latency.loadgen_overhead(loadgen) > 0
-    stability.stability_warnings(record)
     assert len(report.table(record)) == 4 and report.sentence(record) and report.checks(record)
     assert report.states_sentence(record) and set(report.states_table(record)["engine"]) == {"eager", "torchscript"}
     for picture in (report.histogram(record, series), report.run_means(record)):
@@ -180,6 +179,15 @@ def test_contended_runs_raise_a_warning_that_names_what_was_not_measured_otherwi
         run["contended"] = True
     contended, few = stability.stability_warnings(record)
     assert contended.startswith("4 of 20 runs were contended") and "openvino" in few
+
+
+def test_the_runs_of_5_faster_raise_warnings_of_their_own(measured: Measure, made: Made) -> None:
+    record, _ = measured(ALL)
+    fast = made.record("faster")
+    for run in (run for row in fast["measurements"]["rows"] for run in row.get("runs", [])):
+        run["contended"] = True
+    warnings = stability.stability_warnings(record, fast)
+    assert "runs were contended" in warnings[0] and all(warning.startswith("in 5_faster, ") for warning in warnings)
 
 
 @pytest.mark.parametrize(("slow", "warned"), [(2, False), (3, True)])

@@ -40,7 +40,7 @@ def half(made: Made) -> Record:
         measured = real["measurements"]
         template = row_named(measured["precisions"], engine="torchscript", precision="float32")
         batch_template = row_named(measured["batches"], engine="torchscript", precision="float32")
-        rates = row_named(measured["rooflines"], precision="float32")
+        rates = row_named(measured["peaks"], precision="float32")
         failed = next(row for row in measured["precisions"] if "reason" in row) | {
             "engine": "openvino", "precision": "float16", "reason": "it does not."}
         measured |= {
@@ -49,7 +49,7 @@ def half(made: Made) -> Record:
                            row(template, "onnxruntime", "float32", 800), row(template, "onnxruntime", "int8", 300), failed],
             "batches": [batch_row(batch_template, "torchscript", "float32", [1000, 800, 500, 480]),
                         batch_row(batch_template, "torchscript", "float16", half_each_us)],
-            "rooflines": [{**rates, "precision": kind, "peak_flop_per_s": peak}
+            "peaks": [{**rates, "precision": kind, "peak_flop_per_s": peak}
                           for kind, peak in (("float32", 4e11), ("float16", 3.8e11), ("int8", 4e12))],
             "flop_without_padding": 1e8,
         }
@@ -78,7 +78,7 @@ def test_ratios_are_to_the_same_engines_float32_and_pair_the_runs(half: Record) 
     assert (compared["ratio"], compared["ratio_interval"]) == statistics.ratio_interval(means["float16"], means["float32"])
     assert other["ratio"] == pytest.approx(0.375, rel=1e-3)
     assert (compared["peak_ratio"], other["peak_ratio"]) == pytest.approx((0.95, 10))
-    assert "The peak FLOP/s measured here in float16 are 0.95 times float32's." in report.sentence(record)
+    assert "relative to float32: float16 0.95×." in report.sentence(record)
 
 
 def test_a_row_without_its_engines_float32_is_not_compared(half: Record) -> None:

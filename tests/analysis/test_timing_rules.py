@@ -109,7 +109,7 @@ def test_half_precision_brings_no_gain_where_the_interval_stays_near_one(write: 
 def test_the_fastest_16_bit_format_with_higher_peak_flop_per_second_is_judged(write: Write) -> None:
     slow, fast = half_precision(0.5, 0.6, peak=0.92), half_precision(0.78, 0.82, peak=8, kind="bfloat16")
     write("export", export())
-    write("half_precision", fast | {name: slow[name] + fast[name][-1:] for name in ("precisions", "rooflines")})
+    write("half_precision", fast | {name: slow[name] + fast[name][-1:] for name in ("precisions", "peaks")})
     row = judged("half-precision")
     assert row["verdict"] == NOT_REPRODUCED and row["ours"] == "bfloat16: speedup 1.25× (1.22 to 1.28)"
     assert "float32's (8×)" in row["reason"] and "float16 (peak 0.92×): speedup 1.83×" in row["reason"]

@@ -24,7 +24,7 @@ from clones import (
     edit_parameters,
     environment,
     git,
-    measure_ceilings_briefly,
+    measure_peaks_briefly,
     use_synthetic_data,
 )
 from playwright.sync_api import Page
@@ -112,7 +112,7 @@ def test_running_and_saving_every_notebook_changes_nothing(tmp_path: Path, monke
     assert [path.stem for path in notebooks] == sorted(DEFAULTS)
     for path in notebooks:
         edit_parameters(path, **DEFAULTS[path.stem])
-    measure_ceilings_briefly(root)
+    measure_peaks_briefly(root)
     commit(root)
     use_synthetic_data(root, monkeypatch)
     make_report = MakeReport(root)

@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 import torch
-from clones import COMMITTED_RUNS, REFERENCE, clone, environment, measure_ceilings_briefly, use_synthetic_data
+from clones import COMMITTED_RUNS, REFERENCE, clone, environment, measure_peaks_briefly, use_synthetic_data
 from conftest import Refused
 from IPython.core.interactiveshell import InteractiveShell
 from papermill.translators import PythonTranslator
@@ -135,7 +135,7 @@ def test_a_run_by_hand_with_a_distilled_network_says_that_its_data_are_synthetic
     root, elsewhere = clone(tmp_path / "clone"), tmp_path / "elsewhere"
     elsewhere.mkdir()
     use_synthetic_data(root, monkeypatch)
-    measure_ceilings_briefly(root)
+    measure_peaks_briefly(root)
     for name, *parameters in (
         ("1_train", "epochs=1", "train_images=256", "test_images=100", "width=4"),
         ("2_export", f"weights_from={RUN}", "test_images=200"),

@@ -164,12 +164,12 @@ def test_axe_finds_no_serious_violation(opened: Callable[..., Page], scheme: str
     assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")] == []
 
 
-def test_each_of_nine_figures_has_a_label_with_a_number_and_its_numbers_as_a_file(opened: Callable[..., Page]) -> None:
+def test_each_of_eight_figures_has_a_label_with_a_number_and_its_numbers_as_a_file(opened: Callable[..., Page]) -> None:
     page = opened()
     labels = page.eval_on_selector_all("figure", "all => all.map(one => one.querySelector('[role=img]')?.ariaLabel ?? '')")
-    assert len(labels) == 9
+    assert len(labels) == 8
     assert [label for label in labels if not any(sign.isdigit() for sign in label)] == []
-    assert page.locator("figure a[download]").count() == 9
+    assert page.locator("figure a[download]").count() == 8
 
 
 def test_every_link_leads_somewhere(opened: Callable[..., Page], report: Path) -> None:
@@ -207,7 +207,7 @@ def test_the_same_records_make_the_same_report_in_another_folder(report: Path, t
     make_report(second)
     names = [f"results/{REFERENCE}/report.html", f"results/{REFERENCE}/verdicts.json",
              *(f"figures/{REFERENCE}/{path.name}" for path in sorted((first / "figures" / REFERENCE).iterdir()))]
-    assert len(names) == 2 + 9
+    assert len(names) == 2 + 8
     assert [name for name in names if (first / name).read_bytes() != (second / name).read_bytes()] == []
 
 

@@ -60,21 +60,6 @@ def test_a_networks_row_gives_the_mean_over_the_training_runs_that_differ_in_the
     assert list(faster.networks(record, by_step)["seeds"]) == [1, 0]
 
 
-def test_the_time_breakdown_is_of_the_winner_and_the_base(record: dict) -> None:
-    numbers = faster.time_breakdown(record, 0).numbers
-    rows = frontier.ran(record)
-    assert list(numbers.iloc[:, 0]) == list(dict.fromkeys([frontier.name(rows[0]), frontier.name(frontier.base(rows))]))
-    assert numbers.iloc[0, 1:].sum() == pytest.approx(rows[0]["us"])
-    for roofline in record["measurements"]["rooflines"]:
-        roofline["peak_flop_per_s"] = 1.0
-    drawn = faster.time_breakdown(record, 0)
-    assert drawn.title == f"No overhead: {frontier.name(rows[0])} is as fast as the roofline or faster"
-    assert "The peak was measured too low" in drawn.caption and (drawn.numbers.iloc[:, 1:] >= 0).all(axis=None)
-    assert frontier.roofline(record)
-    record["measurements"]["rooflines"] = []
-    assert faster.time_breakdown(record, 0) is None and frontier.roofline(record) == []
-
-
 def test_the_recommendation_names_the_fastest_accurate_row_its_cost_and_the_alternatives(record: dict) -> None:
     ran = frontier.ran(record)
     words = faster.recommendation(record, 0)

@@ -12,7 +12,7 @@ from helpers import lock_is_held, tiny_network
 from cifar_bench.engines import ENGINES, base, export
 from cifar_bench.engines.base import Setup
 from cifar_bench.records import AA_TEST
-from cifar_bench.timing import latency, machine, numerics, roofline, rounds
+from cifar_bench.timing import latency, machine, numerics, peak, rounds
 from cifar_bench.timing.latency import LatencyJob
 from cifar_bench.timing.rounds import compile_engine, run_rounds
 from cifar_lib import InputError, data
@@ -99,16 +99,16 @@ def test_the_machine_is_held_while_jobs_are_compiled_and_measured(
     assert held == [True, True, True] and not lock_is_held()
 
 
-def test_the_machine_is_held_while_files_are_scored_and_rooflines_measured(
+def test_the_machine_is_held_while_files_are_scored_and_peaks_measured(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, _ = latency.measure([EAGER], 1, tmp_path)
     held, test = [], data.load("test")
     monkeypatch.setattr(numerics, "predict", lambda *_: held.append(lock_is_held()) or np.zeros((len(test), 10)))
-    monkeypatch.setattr(roofline, "measure", lock_is_held)
+    monkeypatch.setattr(peak, "measure", lock_is_held)
     numerics.add_accuracy(rows, tmp_path, test)
     numerics.compare_predictions(rows, tmp_path, test)
-    held += roofline.measure_all(["float32"], "cpu")
+    held += peak.measure_all(["float32"], "cpu")
     assert held == [True, True, True] and not lock_is_held()
 
 

@@ -1,8 +1,4 @@
-"""The roofline of the hardware: its peak FLOP/s and its bandwidth, by which no engine can be faster.
-
-Large matrix products and convolutions measure the peak; copies, in cache and beyond, the bandwidth (Williams, Waterman and
-Patterson, "Roofline", 2009).
-"""
+"""The peak FLOP/s of the hardware, measured with large matrix products and convolutions, and the FLOP that a network needs."""
 
 import copy
 import time
@@ -21,7 +17,6 @@ from cifar_bench.timing.machine import measurement_lock
 from cifar_lib.model import ResNet9
 
 SECONDS, REPEATS = 0.05, 5  # of measuring each point, and in how many repeats
-COPIES = [2**power for power in range(14, 29, 2)]  # bytes, from 16 KiB on
 MATRICES = [2**power for power in range(8, 14)]  # rows and columns
 CONVOLVED = [2**power for power in range(8)]  # images of 256×32×32, by 256 filters of 3×3
 PRODUCT_TIMEOUT_S = 0.03  # where a product takes longer, no larger one is tried
@@ -54,22 +49,17 @@ def flop_without_padding(network: ResNet9) -> int:
 def measure_all(precisions: Sequence[str], device: str, threads: int = 0) -> list[dict]:
     """The result of `measure` for each precision; 0 threads means all cores."""
     return [measure(precision, device, threads or cores())
-            for precision in tqdm(precisions, desc="rooflines", unit="precision")]
+            for precision in tqdm(precisions, desc="peak FLOP/s", unit="precision")]
 
 
 @torch.inference_mode()
 def measure(precision: str, device: str, threads: int) -> dict:
-    """The roofline of a precision with so many CPU threads.
-
-    Returns `threads`, `element_bytes`, `peak_flop_per_s` (the best of the `products`, FLOP/s of each kind) and `copies`
-    (`bytes` of the source and `bytes_per_s`, read and written).
-    """
+    """The peak of a precision with so many CPU threads: `peak_flop_per_s`, the best of the `products` (FLOP/s of each kind)."""
     dtype = PRECISIONS[precision]
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     products = _products(dtype, device)
-    return {"precision": precision, "threads": threads, "element_bytes": dtype.itemsize, "products": products,
-            "peak_flop_per_s": max(products.values()), "copies": [_copy(count, device) for count in COPIES]}
+    return {"precision": precision, "threads": threads, "products": products, "peak_flop_per_s": max(products.values())}
 
 
 def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
@@ -80,12 +70,6 @@ def _products(dtype: torch.dtype, device: str) -> dict[str, float]:
     images = ((2 * count * 30 * 30 * 256 * 256 * 3 * 3, (count, 256, 32, 32), (256, 256, 3, 3)) for count in CONVOLVED)
     return {"matrix product": _peak_flop_per_s(torch.matmul, matrices, dtype, device),
             "convolution": _peak_flop_per_s(conv2d, images, dtype, device)}
-
-
-def _copy(count: int, device: str) -> dict[str, float]:
-    source = torch.zeros(count, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return {"bytes": count, "bytes_per_s": 2 * count / min(_seconds(lambda: target.copy_(source), device))}
 
 
 def _peak_flop_per_s(
