@@ -47,15 +47,15 @@ FOLDER, LOGS = f"results/{RUN}", f"results/{RUN}/notebooks"
 FIRST = config["seeds"][0]
 WEIGHTS_FROM = RUN if config["weights"] == "trained" else SHIPPED
 WEIGHTS = f"{FOLDER}/train/seed{FIRST}/weights.pt" if WEIGHTS_FROM == RUN else f"results/{SHIPPED}/export/model.pt"
-RECORDS = [f"{FOLDER}/{step}/record.json"
-           for step in (*(f"train/seed{seed}" for seed in config["seeds"]), "export", "latency", "half_precision",
-                       "faster")]
+PLANNED = {  # the parameters of each step
+    **{f"train/seed{seed}": {"seed": seed, **config["train"]} for seed in config["seeds"]},
+    "export": {"weights_from": WEIGHTS_FROM, "seed": FIRST, **config["export"]},
+    **{step: config[step] for step in ("latency", "half_precision", "faster")},
+}
+RECORDS = [f"{FOLDER}/{step}/record.json" for step in PLANNED]
 if workflow.is_main_process and not workflow.dryrun:
-    # What was damaged, edited or made from other inputs is made again, whatever the times of files are.
-    for record in map(Path, RECORDS):
-        if record.is_file() and (reason := records.reason_to_measure_again(record.parent)):
-            print(reason)
-            record.replace(record.with_suffix(".refused.json"))
+    for step, record in zip(PLANNED, RECORDS):  # they say themselves whether they count: Snakemake's own notes may be lost
+        records.set_aside(Path(record), PLANNED[step])
     if not verdicts.are_of_these_records(RUN):
         Path(FOLDER, "verdicts.json").unlink(missing_ok=True)
 
@@ -103,8 +103,8 @@ rule train:
     output: f"{FOLDER}/train/seed{{seed}}/record.json", f"{FOLDER}/train/seed{{seed}}/weights.pt"
     log: f"{LOGS}/1_train-seed{{seed}}.ipynb"
     params:
-        notebook="1_train", values=lambda wildcards: values(seed=int(wildcards.seed), **config["train"]),
-        code=code.training_digest()
+        notebook="1_train", values=lambda wildcards: values(**PLANNED[f"train/seed{wildcards.seed}"]),
+        code=code.step_digest("train")
     threads: CORES
     priority: 4
     resources: **GPU
@@ -115,9 +115,7 @@ rule export:
     input: WEIGHTS
     output: [f"{FOLDER}/export/{name}" for name in ("record.json", "model.pt", "model.pt2", "model.onnx", "model-int8.onnx")]
     log: f"{LOGS}/2_export.ipynb"
-    params:
-        notebook="2_export", values=values(weights_from=WEIGHTS_FROM, seed=FIRST, **config["export"]),
-        code=code.digest("2_export")
+    params: notebook="2_export", values=values(**PLANNED["export"]), code=code.step_digest("export")
     threads: CORES
     priority: 3
     shell: EXECUTE
@@ -127,7 +125,7 @@ rule latency:
     input: f"{FOLDER}/export/model.pt"
     output: f"{FOLDER}/latency/record.json"
     log: f"{LOGS}/3_latency.ipynb"
-    params: notebook="3_latency", values=values(**config["latency"]), code=code.digest("3_latency")
+    params: notebook="3_latency", values=values(**PLANNED["latency"]), code=code.step_digest("latency")
     threads: CORES
     priority: 2
     resources: **TIMED
@@ -138,7 +136,7 @@ rule half_precision:
     input: f"{FOLDER}/export/model.pt"
     output: f"{FOLDER}/half_precision/record.json"
     log: f"{LOGS}/4_half_precision.ipynb"
-    params: notebook="4_half_precision", values=values(**config["half_precision"]), code=code.digest("4_half_precision")
+    params: notebook="4_half_precision", values=values(**PLANNED["half_precision"]), code=code.step_digest("half_precision")
     threads: CORES
     priority: 1
     resources: **TIMED
@@ -149,7 +147,7 @@ rule faster:
     input: f"{FOLDER}/export/model.pt", *(f"results/{run}/export/record.json" for run in NETWORKS)
     output: f"{FOLDER}/faster/record.json"
     log: f"{LOGS}/5_faster.ipynb"
-    params: notebook="5_faster", values=values(**config["faster"]), code=code.digest("5_faster")
+    params: notebook="5_faster", values=values(**PLANNED["faster"]), code=code.step_digest("faster")
     threads: CORES
     resources: **TIMED
     shell: EXECUTE

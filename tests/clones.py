@@ -36,7 +36,7 @@ FILES = {
     "6_report": ["report.html", "verdicts.json"],
 }
 if "cifar_bench.notebook.execute" in sys.argv:
-    notebook, log, _ = sys.argv[-3:]
+    notebook, log, parameters = sys.argv[-3:]
     assert not [name for name in os.environ if name.endswith(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLAS_NUM_THREADS"))]
     step, run = Path(notebook).stem, Path(log).parent.parent
     with open(os.environ["STEPS"], "a") as steps:
@@ -50,7 +50,8 @@ if "cifar_bench.notebook.execute" in sys.argv:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Other content each time, or what follows would not be run again
         path.write_text(json.dumps({
-            "schema": 1, "step": str(path.parent.relative_to(run)), "made": time.time_ns(), "seconds": 1, "parameters": {},
+            "schema": 1, "step": str(path.parent.relative_to(run)), "made": time.time_ns(), "seconds": 1,
+            "parameters": json.loads(parameters), "profile": os.environ["REPORT_PROFILE"],
             "environment": {"hardware": "", "cpu": {}, "gpu": None}, "data": {"dataset": "CIFAR-10"}, "measurements": {},
             "series": {}, "records": {}}))
     sys.exit(step == os.environ.get("FAILS_AFTER"))

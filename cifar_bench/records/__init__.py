@@ -1,9 +1,9 @@
 """Records: one JSON file a step, written whole at its end, with raw series as compressed .npz files beside it.
 
-A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `parameters`, `environment`, `data` and `measurements`;
-`series` names the arrays beside it by file name: raw series, one number per image. It knows the SHA-256 of these files, of the
-`inputs` that it was made from, and of itself (`digest`): what was changed since is refused. Every step of a run has its folder,
-`results/<run>/<step>/`, and a step that died leaves no record.json there.
+A record holds `schema`, `step`, `made` (UTC), `seconds`, `profile`, `code`, `parameters`, `environment`, `data` and
+`measurements`; `series` names the arrays beside it by file name: raw series, one number per image. It knows the SHA-256 of
+them, of the `inputs` and the `code` that it was made from, and of itself (`digest`): what was changed since is refused. Every
+step of a run has its folder, `results/<run>/<step>/`, and a step that died leaves no record.json there.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cifar_bench import RUN_NAME
-from cifar_bench.records import environment
+from cifar_bench.records import code, environment
 from cifar_lib import ROOT, InputError
 
 SCHEMA = 1
@@ -52,6 +52,7 @@ class Step:
     device: str = "cpu"
     folder: Path = field(init=False)
     environment: dict = field(init=False)  # at the start: code and load may change during hours of training
+    code: str | None = field(init=False)  # the digest of the step's code, likewise
     started: float = field(init=False, default_factory=time.perf_counter)
     lock: FileLock = field(init=False, repr=False)
 
@@ -62,6 +63,7 @@ class Step:
         refuse_reference(self.run)
         self.lock = lock(self.run, self.name)
         self.environment = environment.describe(self.device)
+        self.code = code.step_digest(self.name)
         probe = self.folder / ".probe"
         with replacing(probe) as scratch:  # fail now, not after hours of training, where nothing can be written
             scratch.touch()
@@ -83,6 +85,7 @@ class Step:
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - self.started, 1),
             "profile": os.environ.get(PROFILE_VARIABLE),  # None where a notebook was run by hand
+            "code": self.code,
             "parameters": dict(self.parameters),
             "environment": self.environment,
             "data": data,
@@ -138,9 +141,9 @@ def exported(run: str) -> Path:
     return step_folder(SHIPPED, "export")
 
 
-def read(folder: Path) -> dict:
+def read(folder: Path, name: str = "record.json") -> dict:
     """The record in `folder`. Raises InputError where there is none, it was changed, or this version cannot read it."""
-    path = folder / "record.json"
+    path = folder / name
     try:
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant,
                             object_hook=_refuse_negative_times)
@@ -169,18 +172,37 @@ def read_series(folder: Path, record: dict, name: str) -> np.ndarray:
         raise InputError(f"{path} is missing or damaged: run that step again.") from error
 
 
-def reason_to_measure_again(folder: Path) -> str:
-    """Why the record in `folder` does not count: it or a series was damaged or changed, or it was made from other inputs."""
+def reason_to_measure_again(path: Path, planned: Mapping[str, object]) -> str:
+    """Why the record in the file `path` does not count: it was damaged or edited, or other code, inputs or parameters made it.
+
+    `planned` are the profile's parameters. A record that was made by hand may have others.
+    """
     try:
-        record = read(folder)
+        record = read(path.parent, path.name)
         for name in record["series"]:
-            read_series(folder, record, name)
+            read_series(path.parent, record, name)
     except InputError as error:
         return str(error)
-    for name, known in record.get("inputs", {}).items():
-        if not (ROOT / name).is_file() or sha256(ROOT / name) != known:
-            return f"{folder / 'record.json'} was made from another {name}: that step is run again."
-    return ""
+    other = [name for name, known in record.get("inputs", {}).items()
+             if not (ROOT / name).is_file() or sha256(ROOT / name) != known]
+    if record.get("code") not in (None, code.step_digest(record["step"])):  # older records have none
+        other.append("code")
+    if record.get("profile"):
+        other += [name for name, value in planned.items() if record["parameters"].get(name) != value]
+    return f"{path} was made with another {other[0]}: that step is run again." if other else ""
+
+
+def set_aside(path: Path, planned: Mapping[str, object]) -> None:
+    """Rename the record in the file `path` where there is a `reason_to_measure_again`; print it.
+
+    A record that was set aside, as for another profile, is put back if it counts again and no other has taken its place.
+    """
+    aside = path.with_suffix(".refused.json")
+    if path.is_file() and (reason := reason_to_measure_again(path, planned)):
+        print(reason)
+        path.replace(aside)
+    elif not path.is_file() and aside.is_file() and not reason_to_measure_again(aside, planned):
+        aside.replace(path)
 
 
 @contextmanager

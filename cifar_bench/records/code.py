@@ -15,6 +15,8 @@ from pathlib import Path
 from cifar_lib import ROOT
 
 PACKAGES = ("cifar_lib", "cifar_bench")
+NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
+             "faster": "5_faster"}  # what makes the record of each step
 SHOWN = ("analysis", "report")  # subpackages that only show what was measured
 CODE = (*PACKAGES, "notebooks", "profiles", "Snakefile", "requirements.lock", "pyproject.toml")
 
@@ -40,6 +42,12 @@ def training_digest() -> str:
     """The digest of the code that decides what weights a training run ends with: the cells of 1_train, and cifar_lib."""
     subpackages = (path.name for path in (ROOT / PACKAGES[1]).iterdir() if path.is_dir())
     return digest("1_train", without=subpackages)
+
+
+def step_digest(step: str) -> str | None:
+    """The digest of the code that makes the record of a step ("latency" or "train/seed0", say); None where no notebook does."""
+    kind = step.split("/")[0]
+    return training_digest() if kind == "train" else digest(NOTEBOOKS[kind]) if kind in NOTEBOOKS else None
 
 
 def notebook_code(text: str) -> str:

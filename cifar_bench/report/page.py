@@ -13,9 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cifar_bench.analysis.evidence import RECORDED_EARLIER, THIS_RUN
 from cifar_bench.analysis.judgement import INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, REPRODUCED
 from cifar_bench.records import REFERENCES
+from cifar_bench.records.code import NOTEBOOKS
 
-NOTEBOOKS = {"train": "1_train", "export": "2_export", "latency": "3_latency", "half_precision": "4_half_precision",
-             "faster": "5_faster"}  # what makes the record of each step
 KINDS = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED, NOT_RUN)  # findings first
 SECTIONS = {"train": "1.-Train", "export": "2.-Export", "latency": "3.-Latency", "half_precision": "4.-Half-precision",
             "faster": "5.-Faster"}

@@ -41,11 +41,11 @@ def steps_of_done(make_report: MakeReport, **environ: str) -> list[str]:
     return steps
 
 
-def change_a_parameter(folder: Path) -> None:
+def change_a_parameter(folder: Path, before: int = 1000, after: int = 900) -> None:
     path = folder / "profiles" / "smoke.yaml"
     plan = path.read_text()
-    assert "export: {test_images: 1000}" in plan
-    path.write_text(plan.replace("export: {test_images: 1000}", "export: {test_images: 900}"))
+    assert f"export: {{test_images: {before}}}" in plan
+    path.write_text(plan.replace(f"export: {{test_images: {before}}}", f"export: {{test_images: {after}}}"))
 
 
 def change_a_module(folder: Path) -> None:
@@ -73,6 +73,16 @@ def test_a_damaged_record_is_refused_in_one_sentence_and_made_again(make_report:
     steps, process = make_report("RUN=done")
     assert process.returncode == 0 and steps == ["3_latency", "6_report"]
     assert process.stdout.splitlines()[0].startswith(str(Path("results/done/latency/record.json")))
+
+
+def test_other_parameters_are_noticed_without_snakemakes_own_notes(make_report: MakeReport) -> None:
+    shutil.rmtree(make_report.folder / ".snakemake")
+    assert steps_of_done(make_report) == []
+    shutil.rmtree(make_report.folder / ".snakemake")
+    change_a_parameter(make_report.folder, 1000, 800)
+    assert steps_of_done(make_report)[0] == "2_export"
+    change_a_parameter(make_report.folder, 800, 1000)
+    assert steps_of_done(make_report)[0] == "2_export"
 
 
 def test_a_record_that_was_measured_by_hand_is_judged(make_report: MakeReport) -> None:

@@ -120,7 +120,7 @@ def test_only_what_tunes_libraries_is_dropped_and_what_a_parent_dropped_is_remem
     tuning = {"KMP_AFFINITY": "compact", "ONEDNN_VERBOSE": "1", "TORCHINDUCTOR_LAYOUT_OPTIMIZATION": "0",
               "TORCH_MKLDNN_MATMUL_MIN_DIM": "9", "LD_AUDIT": "/a", "GLIBC_TUNABLES": "glibc.malloc.check=3",
               "TCMALLOC_SAMPLE_PARAMETER": "1", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "2", "CXXFLAGS": "-O0", "CPATH": "/a",
-              "LIBRARY_PATH": "/a", "CMAKE_CXX_FLAGS": "-g"}
+              "LIBRARY_PATH": "/a", "CMAKE_CXX_FLAGS": "-g", "PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
     environ = {**kept, **tuning}
     assert drop_tuning(environ) == tuning
     environ["TORCH_COMPILE_DISABLE"] = "1"

@@ -15,7 +15,7 @@ import torch
 from conftest import Refused
 
 from cifar_bench import records
-from cifar_bench.records import Step
+from cifar_bench.records import Step, code
 from cifar_lib import ROOT
 
 MEASUREMENTS = {"accuracy": 94.12, "engines": [{"name": "eager", "p50_ns": 120}], "compile_error": None}
@@ -243,11 +243,11 @@ def test_a_record_that_was_edited_or_is_of_other_inputs_is_refused_and_measured_
     step = Step("latency", "lab", PARAMETERS)
     step.write({"mean_us": 828.0, "by_batch": {10: 1.0, 9: 2.0}}, DATA, {"latency_ns": LATENCIES}, inputs=[model])
     path = step.folder / "record.json"
-    assert records.reason_to_measure_again(step.folder) == ""
+    assert records.reason_to_measure_again(path, {}) == ""
     model.touch()
-    assert records.reason_to_measure_again(step.folder) == ""
+    assert records.reason_to_measure_again(path, {}) == ""
     model.write_bytes(b"another model")
-    assert "was made from another model.pt" in records.reason_to_measure_again(step.folder)
+    assert "was made with another model.pt" in records.reason_to_measure_again(path, {})
     model.write_bytes(b"a model")
     whole = path.read_text()
     for edited, words in ((whole.replace("828.0", "82.8"), "was changed"), (whole.replace("828.0", "NaN"), "it holds NaN"),
@@ -256,10 +256,32 @@ def test_a_record_that_was_edited_or_is_of_other_inputs_is_refused_and_measured_
         path.write_text(edited)
         with refused(str(path), words):
             records.read(step.folder)
-        assert words in records.reason_to_measure_again(step.folder)
+        assert words in records.reason_to_measure_again(path, {})
     path.write_text(whole)
     np.savez_compressed(step.folder / "latency_ns.npz", values=2 * LATENCIES)
-    assert "is not the series of its record" in records.reason_to_measure_again(step.folder)
+    assert "is not the series of its record" in records.reason_to_measure_again(path, {})
+
+
+def test_a_record_of_other_code_or_parameters_is_set_aside_and_put_back_when_it_counts_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv(records.PROFILE_VARIABLE, "smoke")
+    path = Step("latency", "lab", PARAMETERS).folder / "record.json"
+
+    def counts(planned: dict) -> bool:
+        records.set_aside(path, planned)
+        return path.is_file()
+
+    Step("latency", "lab", PARAMETERS).write({}, DATA)
+    assert counts(PARAMETERS) and not counts({"epochs": 4}) and not counts({"epochs": 5}) and counts(PARAMETERS)
+    assert capsys.readouterr().out == f"{path} was made with another epochs: that step is run again.\n"
+    with monkeypatch.context() as other:
+        other.setattr(code, "step_digest", lambda step: "other code")
+        assert not counts({}) and "another code" in capsys.readouterr().out
+    assert counts({})
+    monkeypatch.delenv(records.PROFILE_VARIABLE)
+    Step("latency", "lab", PARAMETERS).write({}, DATA)
+    assert counts({"epochs": 4})  # it was made by hand
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "a changed byte", "another array", "pickled objects"])
