@@ -158,7 +158,7 @@ def _read_verified(path: Path) -> bytes:
 
 
 def _synthetic(target: Path) -> Path:
-    """Images of the same format that a network can learn: a coloured pattern for each class, shifted, with noise."""
+    """Images of the same format that a network can learn: a colored pattern for each class, shifted, with noise."""
     if _is_complete(target):
         return target
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as tensors: whole splits in memory, normalised, augmented and cut into batches on the device."""
+"""CIFAR-10 as tensors: whole splits in memory, normalized, augmented and cut into batches on the device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def train_and_held_out(train_images: int, held_out: int) -> tuple[Split, Split]:
     return everything.first(train_images), everything.last(held_out)
 
 
-def normalise(images: torch.Tensor) -> torch.Tensor:
+def normalize(images: torch.Tensor) -> torch.Tensor:
     """The network's float32 input from uint8 images: (x/255 − 0.5) / 0.25, as the original did."""
     return (images.float() / 255 - 0.5) / 0.25
 
@@ -59,7 +59,7 @@ def augment(
 
     uint8 N×3×32×32 in and out (out in channels-last memory), on the images' device. Padding is black, or the image mirrored
     at its border with `reflect`. `flip` (bool N) says which images to flip, in place of a random half. The black square of
-    `cutout` pixels a side is centred on a random pixel and clipped at the border, as in the original.
+    `cutout` pixels a side is centerd on a random pixel and clipped at the border, as in the original.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -93,7 +93,7 @@ def training_batches(
     split: Split, size: int, generator: torch.Generator, padding: int = 4, cutout: int = 8, reflect: bool = False,
     epoch: int | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch: every image once, in random order, augmented and normalised. The last batch may be smaller.
+    """One epoch: every image once, in random order, augmented and normalized. The last batch may be smaller.
 
     Yields images (float32 N×3×32×32) and labels (int64 N). Given an `epoch`, flips alternate: each image is flipped in every
     second epoch, and a fixed random half of them starts flipped.
@@ -106,4 +106,4 @@ def training_batches(
         flips = torch.randint(2, (len(split),), generator=fixed, device=device) == epoch % 2
     for batch in order.split(size):
         flip = None if flips is None else flips[batch]
-        yield normalise(augment(split.images[batch], generator, padding, cutout, reflect, flip)), split.labels[batch]
+        yield normalize(augment(split.images[batch], generator, padding, cutout, reflect, flip)), split.labels[batch]

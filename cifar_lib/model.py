@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_lib import InputError
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 WIDTHS = [40, 80, 160, 320]
 MAX_CHANNELS = 4096  # in each of the four stages
@@ -16,7 +16,7 @@ CIFAR10_FAST_WIDTHS = [64, 128, 256, 512]  # Page, cifar10-fast, dawn.py
 
 
 class ConvBN(nn.Sequential):
-    """3×3 convolution without bias, batch normalisation, ReLU."""
+    """3×3 convolution without bias, batch normalization, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class ResNet9(nn.Module):
-    """Normalised float32 images N×3×32×32 in, logits N×10 out."""
+    """Normalized float32 images N×3×32×32 in, logits N×10 out."""
 
     def __init__(self, widths: list[int] | None = None) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def forward_flop(model: nn.Module) -> int:
 def predict(model: nn.Module, split: Split, batch_size: int = 200) -> torch.Tensor:
     """The logits of every image, float32 N×10 in host memory, without test-time augmentation. Call `model.eval()` before."""
     batches = split.images.contiguous(memory_format=torch.channels_last).split(batch_size)
-    return torch.cat([model(normalise(batch)).float().cpu() for batch in batches])
+    return torch.cat([model(normalize(batch)).float().cpu() for batch in batches])
 
 
 def accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -1,7 +1,7 @@
 """Times one image after another, and nothing else.
 
-The timed region is one call of `classify`: from a normalised float32 image in host memory to its predicted class there.
-Reading and normalising stay outside; the next image starts when the last is done.
+The timed region is one call of `classify`: from a normalized float32 image in host memory to its predicted class there.
+Reading and normalizing stay outside; the next image starts when the last is done.
 """
 
 import gc
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 
 def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -32,8 +32,8 @@ def time_images(classify: Callable[[torch.Tensor], int], images: Sequence[torch.
 
 
 def separate_images(split: Split) -> list[torch.Tensor]:
-    """The split's images, normalised (float32 1×3×32×32), each in its own memory."""
-    return [image.clone() for image in normalise(split.images).split(1)]
+    """The split's images, normalized (float32 1×3×32×32), each in its own memory."""
+    return [image.clone() for image in normalize(split.images).split(1)]
 
 
 def warm_up(classify: Callable[[torch.Tensor], int], images: Sequence[torch.Tensor], count: int) -> np.ndarray:

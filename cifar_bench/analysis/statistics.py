@@ -60,9 +60,9 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 def accuracy_interval(accuracy: float, images: int) -> Interval:
     """Wilson's interval (1927) of an accuracy (%) on so many images: its sampling error."""
     share, z = round(accuracy * images / 100) / images, ndtri((1 + CONFIDENCE) / 2)
-    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    center = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    return float(max(0.0, 100 * (centre - half))), float(min(100.0, 100 * (centre + half)))
+    return float(max(0.0, 100 * (center - half))), float(min(100.0, 100 * (center + half)))
 
 
 def paired_difference_interval(difference: float, disagreement: float, total: int) -> Interval:

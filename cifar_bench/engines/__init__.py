@@ -22,7 +22,7 @@ from cifar_bench.engines.cpp import (
 from cifar_bench.engines.executorch import ExecuTorch
 from cifar_bench.engines.onnx import ONNXRuntime, OpenVINO
 from cifar_bench.engines.pytorch import AOTInductor, Compiled, Eager, EagerCUDAGraph, TorchScript, TorchScriptCUDAGraph
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
@@ -48,5 +48,5 @@ def predict(name: str, setup: Setup, images: torch.Tensor, batch_size: int = 100
         return engine.measure(split, 0, len(split))["logits"]
     padded = torch.cat([images, images[:1].expand(-len(images) % batch_size, -1, -1, -1)])  # engines take whole batches only
     logits = [torch.as_tensor(engine.logits(batch)).to("cpu", torch.float32, copy=True)
-              for batch in normalise(padded).contiguous().split(batch_size)]
+              for batch in normalize(padded).contiguous().split(batch_size)]
     return torch.cat(logits)[: len(images)].numpy()

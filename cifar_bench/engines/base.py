@@ -1,6 +1,6 @@
 """What engines share: their setup, their interface, the cache of compiled files, and errors of one sentence.
 
-The image is a normalised float32 tensor 1×3×32×32 in ordinary host memory, the predicted class an int there; what happens in
+The image is a normalized float32 tensor 1×3×32×32 in ordinary host memory, the predicted class an int there; what happens in
 between (copy in, conversion to the precision, forward pass, argmax, copy out) is the timed region.
 """
 

@@ -2,7 +2,7 @@
 
 A .layers file holds tensors by name, as `torch.save` writes and libtorch reads them: float32, except int8 weights. For each
 convolution n, from 0 in the order of execution: `weight<n>` (outputs×inputs×3×3) and `bias<n>` (outputs), with batch
-normalisation folded in; `linear` (10×features), the last layer multiplied by the factor that follows it. An int8-quantized
+normalization folded in; `linear` (10×features), the last layer multiplied by the factor that follows it. An int8-quantized
 network also has `product_scale<n>` (outputs), the scale of the products of weights and activations; `output_scale<n>` (1), the
 scale of the convolution's output, or of the sum where a shortcut is added to it; and `input_scale` (1), the image's.
 """
@@ -44,7 +44,7 @@ def write(model: Path, path: Path) -> None:
 
 @torch.no_grad()
 def network(model: Path) -> ResNet9:
-    """The network of an ONNX file in float32, in eval mode; batch normalisation, folded into the weights, adds a bias only."""
+    """The network of an ONNX file in float32, in eval mode; batch normalization, folded into the weights, adds a bias only."""
     graph = _Graph(model)
     convolutions, linear = graph.nodes_of("Conv"), graph.nodes_of("Gemm")[0]
     channels = [len(graph.in_float32(convolution.input[2])) for convolution in convolutions]

@@ -42,7 +42,7 @@ class ONNXRuntime(ONNXEngine):
     """Microsoft's ONNX Runtime."""
 
     name = "onnxruntime"
-    option_sets = ("all graph optimisations, batch size fixed",)
+    option_sets = ("all graph optimizations, batch size fixed",)
     library = "onnxruntime"
 
     def __init__(self, setup: Setup) -> None:

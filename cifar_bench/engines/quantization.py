@@ -53,5 +53,5 @@ def for_xnnpack(network: torch.nn.Module, images: torch.Tensor) -> torch.fx.Grap
 
 
 def calibration_images() -> torch.Tensor:
-    """Normalised training images that calibrate the range of the activations, float32 N×3×32×32."""
-    return data.normalise(data.load("train").first(CALIBRATION_IMAGES).images)
+    """Normalized training images that calibrate the range of the activations, float32 N×3×32×32."""
+    return data.normalize(data.load("train").first(CALIBRATION_IMAGES).images)

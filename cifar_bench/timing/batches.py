@@ -32,7 +32,7 @@ class BatchJob(Job):
         Returns for each size the median latency `batch_ns`, `batch_threads` and `batch_options`, and for the whole measurement
         `seconds` and `background_cores`.
         """
-        images = data.normalise(data.load("test").first(self.max_batch_size).images)
+        images = data.normalize(data.load("test").first(self.max_batch_size).images)
         measured = {"batch_ns": [], "batch_threads": [], "batch_options": []}
         background, started = machine.BackgroundLoad(), time.monotonic()
         for size in batch_sizes(self.max_batch_size):

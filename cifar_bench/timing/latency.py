@@ -52,7 +52,7 @@ class LatencyJob(Job):
 
 
 def time_engine(engine: PythonEngine, images: Sequence[torch.Tensor], warmup: int) -> dict[str, np.ndarray | int]:
-    """Warm an engine up and time it on `images` (normalised, float32 1×3×32×32 each), in this process.
+    """Warm an engine up and time it on `images` (normalized, float32 1×3×32×32 each), in this process.
 
     Returns `warmup_ns` and `ns` (int64, one entry per image), `classes` (uint8), `logits` (float32 N×10, of the first
     LOGGED_IMAGES), `background_cores` and `stopped_cores` (see `BackgroundLoad.read`).
@@ -126,7 +126,7 @@ def _run(result: Mapping[str, np.ndarray]) -> dict:
         **{f"{name}_ns": float(value) for name, value in zip(QUANTILES, np.quantile(ns, list(QUANTILES.values())))},
         "max_ns": int(ns.max()),
         "block_p50_ns": [float(np.median(block)) for block in blocks],
-        "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # it includes lazy initialisation
+        "first_image_ns": int([*result["warmup_ns"], *ns][0]),  # it includes lazy initialization
         "load_ns": int(result["load_ns"]),
         **{name: None if np.isnan(result[name]) else float(result[name]) for name in ("background_cores", "stopped_cores")},
         **({"gpu_mhz": int(result["gpu_mhz"])} if "gpu_mhz" in result else {}),

@@ -10,7 +10,7 @@ from cifar_bench.engines import ENGINES, predict
 from cifar_bench.timing.machine import measurement_lock
 from cifar_bench.timing.networks import setup_of
 from cifar_bench.timing.peak import gpu_ns
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 BASE = "float32"  # the precision that others are compared with, in the same engine
 
@@ -25,7 +25,7 @@ def compare_predictions(rows: Sequence[dict], exported: Path, test: Split) -> No
         if row["device"] == "cuda":
             ENGINES[row["engine"]].compile(setup)
             engine = ENGINES[row["engine"]](setup)
-            row["gpu_ns"] = gpu_ns(engine.classify, normalise(test.images[:1]))
+            row["gpu_ns"] = gpu_ns(engine.classify, normalize(test.images[:1]))
     for row in ran:
         reference_logits = logits.get((row["engine"], BASE))
         row.update(predictions(logits[row["engine"], row["precision"]], reference_logits, test.labels.numpy()))

@@ -50,10 +50,10 @@ def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None
 
 
 class Muon(Optimizer):
-    """Muon, momentum with orthogonalised updates, for convolution weights (PyTorch's own takes matrices only).
+    """Muon, momentum with orthogonalized updates, for convolution weights (PyTorch's own takes matrices only).
 
     A weight outputs×inputs×3×3 is treated as a matrix of `outputs` rows. At each step it is rescaled to the norm √outputs,
-    which batch normalisation makes harmless. The update has about the same norm, so `lr` is the relative step (as in Jordan's
+    which batch normalization makes harmless. The update has about the same norm, so `lr` is the relative step (as in Jordan's
     airbench).
     """
 
@@ -62,7 +62,7 @@ class Muon(Optimizer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps})
-        self.dtype = dtype  # of the orthogonalisation only
+        self.dtype = dtype  # of the orthogonalization only
 
     @torch.no_grad()
     def step(self) -> None:
@@ -74,11 +74,11 @@ class Muon(Optimizer):
                 buffer.mul_(group["momentum"]).add_(weight.grad)
                 update = weight.grad + group["momentum"] * buffer if group["nesterov"] else buffer
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
-                update = orthogonalise(update.flatten(1), group["ns_steps"], self.dtype)
+                update = orthogonalize(update.flatten(1), group["ns_steps"], self.dtype)
                 weight.sub_(update.view_as(weight), alpha=group["lr"])
 
 
-def orthogonalise(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def orthogonalize(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """`matrix` with its singular values brought near 1 (0.7 to 1.2), by a quintic Newton–Schulz iteration in `dtype`.
 
     The coefficients are those of Jordan's Muon, chosen to rise fast from 0 rather than to converge at 1.

@@ -2,7 +2,7 @@
 
 The fast recipe's components come from Page, "How to train your ResNet" (2018: whitened first layer, label smoothing, larger
 learning rates for batch-norm biases, weight averaging), Jordan, "94% on CIFAR-10 in 3.29 seconds" (2024, arXiv 2404.00498:
-Dirac initialisation, alternating flip) and Jordan and others, "Muon" (2024).
+Dirac initialization, alternating flip) and Jordan and others, "Muon" (2024).
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import unfold
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cifar_lib.data import normalise
+from cifar_lib.data import normalize
 from cifar_lib.model import ResNet9
 
 
@@ -33,7 +33,7 @@ class Recipe:
     muon_rate: float = 0.08  # learning rate of Muon
     muon_steps: int = 5  # Newton–Schulz iterations
     whitening: bool = False  # the first convolution whitens 3×3 patches and is not trained
-    dirac: bool = False  # Dirac initialisation: the first outputs of the other convolutions pass their inputs on
+    dirac: bool = False  # Dirac initialization: the first outputs of the other convolutions pass their inputs on
     label_smoothing: float = 0.0
     alternating_flip: bool = False  # flip each image in every second epoch, not at random
     padding: int = 4  # pixels around the image for random crops
@@ -59,8 +59,8 @@ def choose(name: str, without: Iterable[str] = ()) -> Recipe:
     return replace(RECIPES[name], **{component: getattr(RECIPES["original"], component) for component in without})
 
 
-def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
-    """Initialise the convolutions as the recipe says; the whitening filters are computed from `images` (uint8 N×3×32×32)."""
+def initialize(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
+    """Initialize the convolutions as the recipe says; the whitening filters are computed from `images` (uint8 N×3×32×32)."""
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     if recipe.dirac:
         for layer in convolutions:
@@ -74,12 +74,12 @@ def initialise(network: ResNet9, recipe: Recipe, images: torch.Tensor) -> None:
 def whitening_filters(images: torch.Tensor, count: int) -> torch.Tensor:
     """Filters count×3×3×3: the leading eigenvectors of the covariance of 3×3 patches of `images` (uint8), then their negatives.
 
-    The eigenvectors' responses are uncorrelated; the batch normalisation after the convolution scales them to equal variance.
+    The eigenvectors' responses are uncorrelated; the batch normalization after the convolution scales them to equal variance.
     Filters left over are random.
     """
     patches, total, products = 0, 0, 0  # summed over batches: all patches together take a gigabyte
     for batch in images.split(250):
-        batch = unfold(normalise(batch), 3).transpose(1, 2).reshape(-1, 27).double()
+        batch = unfold(normalize(batch), 3).transpose(1, 2).reshape(-1, 27).double()
         patches, total, products = patches + len(batch), total + batch.sum(0), products + batch.T @ batch
     covariance = products / patches - torch.outer(total, total) / patches**2
     vectors = torch.linalg.eigh(covariance).eigenvectors.float().flip(1).T.reshape(27, 3, 3, 3)

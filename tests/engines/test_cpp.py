@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def test_split() -> data.Split:
-    """Images of random pixels, labelled with the predictions of `tiny_network`."""
+    """Images of random pixels, labeled with the predictions of `tiny_network`."""
     images = 255 * torch.randint(2, (IMAGES, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     split = data.Split(images, torch.zeros(IMAGES, dtype=torch.int64), {})
     return data.Split(images, model.predict(tiny_network(), split).argmax(1), {})
@@ -114,7 +114,7 @@ def refusal(program: Path, arguments: dict[str, object]) -> str:
         ({"--precision": "int4"}, "--precision must be float32, float16 or bfloat16, not int4."),
         ({"--device": "tpu"}, "--device must be cpu or cuda, not tpu."),
         ({"--options": "frozen,fast"}, "--options are frozen, optimize_for_inference and channels-last, not fast."),
-        ({"--colour": "red"}, "unknown argument --colour."),
+        ({"--color": "red"}, "unknown argument --color."),
     ],
 )
 def test_bad_arguments_are_refused(program: Path, exported: Path, images_file: Path, change: dict, words: str) -> None:

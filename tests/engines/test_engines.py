@@ -20,7 +20,7 @@ from cifar_bench.engines.cpp import CppEngine
 from cifar_bench.engines.models import load_torchscript
 from cifar_bench.engines.pytorch import Eager
 from cifar_lib import InputError, data
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -36,15 +36,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def squares(count: int, seed: int) -> torch.Tensor:
-    """Random images of 4×4 squares in pure colours, uint8 count×3×32×32."""
-    colours = 255 * torch.randint(2, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return colours.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    """Random images of 4×4 squares in pure colors, uint8 count×3×32×32."""
+    colors = 255 * torch.randint(2, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return colors.repeat_interleave(8, 2).repeat_interleave(8, 3)
 
 
 @pytest.fixture(scope="module")
 def images() -> list[torch.Tensor]:
-    """30 images, each 1×3×32×32, normalised."""
-    return list(normalise(squares(30, seed=0)).split(1))
+    """30 images, each 1×3×32×32, normalized."""
+    return list(normalize(squares(30, seed=0)).split(1))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_predictions_in_batches_are_those_of_every_image(name: str, exported: Pa
     pixels = squares(7, seed=0)  # batches of 3: the last one is padded
     logits = predict(name, Setup(exported, cache), pixels, batch_size=3)
     with torch.inference_mode():
-        reference_logits = tiny_network()(normalise(pixels)).numpy()
+        reference_logits = tiny_network()(normalize(pixels)).numpy()
     assert logits.shape == (7, 10)
     assert np.allclose(logits, reference_logits, atol=1e-4)
 

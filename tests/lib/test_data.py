@@ -107,16 +107,16 @@ def test_augment_gives_new_bytes_in_channels_last_memory() -> None:
     assert torch.equal(images, some_images(10))
 
 
-def test_normalise_is_the_originals_formula_for_every_byte() -> None:
+def test_normalize_is_the_originals_formula_for_every_byte() -> None:
     pixels = torch.arange(256, dtype=torch.uint8)
     expected = (np.arange(256) / 255 - 0.5) / 0.25
-    assert data.normalise(pixels).dtype == torch.float32
-    assert np.allclose(data.normalise(pixels).numpy(), expected, rtol=0, atol=1e-6)
+    assert data.normalize(pixels).dtype == torch.float32
+    assert np.allclose(data.normalize(pixels).numpy(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.fixture
 def plain_split() -> Split:
-    """150 images of one colour each: image i has label i and pixels i + 1, so that augmented images are recognised."""
+    """150 images of one color each: image i has label i and pixels i + 1, so that augmented images are recognized."""
     labels = torch.arange(150)
     images = (labels + 1).to(torch.uint8)[:, None, None, None].expand(-1, 3, 32, 32).contiguous()
     return Split(images, labels, {"dataset": "CIFAR-10", "sha256": {}})
@@ -132,8 +132,8 @@ def test_every_epoch_has_each_image_once_with_its_label_in_a_new_order(plain_spl
     epochs = [epoch(plain_split, random) for _ in range(2)]
     for images, labels in epochs:
         assert sorted(labels.tolist()) == list(range(150))
-        colours = ((images.amax((1, 2, 3)) * 0.25 + 0.5) * 255).round()
-        assert torch.equal(colours, labels + 1.0)
+        colors = ((images.amax((1, 2, 3)) * 0.25 + 0.5) * 255).round()
+        assert torch.equal(colors, labels + 1.0)
     assert not torch.equal(epochs[0][1], epochs[1][1])
 
 
@@ -141,7 +141,7 @@ def test_every_epoch_has_each_image_once_with_its_label_in_a_new_order(plain_spl
 def test_batches_are_cropped_with_the_given_padding(plain_split: Split, padding: int) -> None:
     random = torch.Generator().manual_seed(0)
     images = torch.cat([images for images, _ in data.training_batches(plain_split, 64, random, padding, cutout=0)])
-    black = images[:, 0] == data.normalise(torch.zeros(1, dtype=torch.uint8))  # no image has black pixels itself
+    black = images[:, 0] == data.normalize(torch.zeros(1, dtype=torch.uint8))  # no image has black pixels itself
     assert black.all(2).sum(1).max() == black.all(1).sum(1).max() == padding
 
 

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from conftest import Refused
 
 from cifar_lib import model
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 
 Tensors = dict[str, torch.Tensor]
 
 
 def trained_looking(widths: list[int]) -> model.ResNet9:
-    """A network in eval mode whose batch normalisation has statistics and weights of its own."""
+    """A network in eval mode whose batch normalization has statistics and weights of its own."""
     torch.manual_seed(0)
     network = model.ResNet9(widths).eval()
     for layer in network.modules():
@@ -88,7 +88,7 @@ def test_predict_gives_every_images_logits_in_order(batch_size: int) -> None:
     network, random = trained_looking([2, 4, 8, 16]), torch.Generator().manual_seed(0)
     images = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8, generator=random)
     split = Split(images, torch.zeros(20, dtype=torch.int64), {"dataset": "CIFAR-10", "sha256": {}})
-    expected = reference_logits(normalise(images), network.state_dict())
+    expected = reference_logits(normalize(images), network.state_dict())
     torch.testing.assert_close(model.predict(network, split, batch_size), expected)
 
 

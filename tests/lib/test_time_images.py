@@ -10,7 +10,7 @@ import torch
 from helpers import number_of
 
 from cifar_lib import timer
-from cifar_lib.data import Split, normalise
+from cifar_lib.data import Split, normalize
 from cifar_lib.timer import time_images
 
 
@@ -74,9 +74,9 @@ def test_a_latency_is_that_of_its_image_and_of_nothing_else(
     assert ns.tolist() == [100 + number for number in range(50)]
 
 
-def test_separate_images_are_normalised_and_share_no_memory() -> None:
+def test_separate_images_are_normalized_and_share_no_memory() -> None:
     images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     separate = timer.separate_images(Split(images, torch.zeros(5, dtype=torch.int64), {}))
-    assert torch.equal(torch.cat(separate), normalise(images)) and all(image.shape == (1, 3, 32, 32) for image in separate)
+    assert torch.equal(torch.cat(separate), normalize(images)) and all(image.shape == (1, 3, 32, 32) for image in separate)
     assert all(image.storage_offset() == 0 and image.untyped_storage().nbytes() == 4 * 3072 for image in separate)
     assert len({image.data_ptr() for image in separate}) == 5

@@ -96,8 +96,8 @@ NO_CODE_CHANGE = {
     "the docstring of an imported module's module": replace("cifar_lib/data.py", "Images.", "Pixels."),
     "a docstring less": replace("cifar_lib/model.py", '    """In pixels."""\n', ""),
     "a module that it does not import": replace("cifar_lib/unused.py", "1", "2"),
-    "how it is shown": replace("cifar_bench/report/style.py", "LEVEL\n", "LEVEL\nCOLOUR = 1\n"),
-    "how it is analysed": replace("cifar_bench/analysis/statistics.py", "0.95", "0.99"),
+    "how it is shown": replace("cifar_bench/report/style.py", "LEVEL\n", "LEVEL\nCOLOR = 1\n"),
+    "how it is analyzed": replace("cifar_bench/analysis/statistics.py", "0.95", "0.99"),
     "the times of all files": touch,
 }
 CODE_CHANGE = {
@@ -126,7 +126,7 @@ def test_a_step_runs_again_when_its_code_changes(clone: Path, edit: Edit) -> Non
     assert code.digest("3_latency") != before
 
 
-@pytest.mark.parametrize("edit", ["how it is shown", "how it is analysed"])
+@pytest.mark.parametrize("edit", ["how it is shown", "how it is analyzed"])
 def test_the_report_runs_again_when_what_it_shows_with_changes(clone: Path, edit: str) -> None:
     before = code.digest("3_latency", without=())
     NO_CODE_CHANGE[edit](clone)

@@ -48,7 +48,7 @@ def test_every_batch_size_of_every_run_has_its_latency(exported: Path, tmp_path:
 def test_a_batch_has_the_classes_of_its_images(name: str, exported: Path) -> None:
     pixels = torch.randint(256, (8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected = model.predict(tiny_network(), data.Split(pixels, torch.zeros(8, dtype=torch.int64), {})).argmax(1).tolist()
-    assert ENGINES[name](Setup(exported, exported, batch_size=8)).classes(data.normalise(pixels)).tolist() == expected
+    assert ENGINES[name](Setup(exported, exported, batch_size=8)).classes(data.normalize(pixels)).tolist() == expected
 
 
 def test_each_batch_size_gets_its_fastest_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 // Classifies CIFAR-10 images one at a time with an exported network and times each of them, as the original's C++ program did.
-// The timed region is `classify`: from a normalised float32 image in host memory to the predicted class there. Reading and
-// normalising stay outside; the next image starts when the last is done. `infer --help` prints the usage.
+// The timed region is `classify`: from a normalized float32 image in host memory to the predicted class there. Reading and
+// normalizing stay outside; the next image starts when the last is done. `infer --help` prints the usage.
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -108,7 +108,7 @@ std::set<std::string> read_options(const std::string& text) {
     return options;
 }
 
-// Normalised images (float32 1×3×32×32 each, as the network takes them) and their labels.
+// Normalized images (float32 1×3×32×32 each, as the network takes them) and their labels.
 struct Images {
     std::vector<torch::Tensor> images;
     std::vector<uint8_t> labels;

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from cifar_bench import records
 from cifar_lib import ROOT
-from cifar_lib.data import normalise
+from cifar_lib.data import normalize
 from cifar_lib.model import ResNet9
 from cifar_lib.training import optimizers, recipes
 from cifar_lib.training.checkpoints import Checkpoints, Resumable
@@ -104,7 +104,7 @@ class TrainingRun:
         self.images, self.labels = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8), torch.arange(40) % 10
         self.network, self.mixed_precision = ResNet9([4, 8, 16, 32]), mixed_precision
         recipe = recipes.RECIPES["fast"]
-        recipes.initialise(self.network, recipe, self.images)
+        recipes.initialize(self.network, recipe, self.images)
         self.optimizers = optimizers.make_optimizers(self.network, recipe)
         self.averaged = recipes.averaged_weights(self.network, recipe, 100)
         random = torch.Generator().manual_seed(0)
@@ -116,7 +116,7 @@ class TrainingRun:
         for batch in torch.randperm(40, generator=self.state.random).split(20):
             optimizers.scale_learning_rates(self.optimizers, 1 / (1 + number))
             with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed_precision):
-                logits = self.network(normalise(self.images[batch]))
+                logits = self.network(normalize(self.images[batch]))
             loss = cross_entropy(logits.float(), self.labels[batch])
             self.network.zero_grad()
             loss.backward()

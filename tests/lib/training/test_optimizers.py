@@ -5,7 +5,7 @@ import torch
 
 from cifar_lib.model import ResNet9, count_parameters
 from cifar_lib.training import recipes
-from cifar_lib.training.optimizers import Muon, describe, make_optimizers, orthogonalise, scale_learning_rates
+from cifar_lib.training.optimizers import Muon, describe, make_optimizers, orthogonalize, scale_learning_rates
 from cifar_lib.training.recipes import RECIPES, choose
 
 ORIGINAL, FAST = RECIPES["original"], RECIPES["fast"]
@@ -23,7 +23,7 @@ def images() -> torch.Tensor:
 
 
 def test_the_original_recipe_is_plain_sgd_on_every_weight(network: ResNet9) -> None:
-    recipes.initialise(network, ORIGINAL, torch.zeros(0))
+    recipes.initialize(network, ORIGINAL, torch.zeros(0))
     (sgd,) = make_optimizers(network, ORIGINAL)
     weights = [weight for group in sgd.param_groups for weight in group["params"]]
     assert {id(weight) for weight in weights} == {id(weight) for weight in network.parameters()}
@@ -33,7 +33,7 @@ def test_the_original_recipe_is_plain_sgd_on_every_weight(network: ResNet9) -> N
 
 
 def test_every_trained_weight_has_one_optimizer_and_convolutions_have_muon(network: ResNet9, images: torch.Tensor) -> None:
-    recipes.initialise(network, FAST, images)
+    recipes.initialize(network, FAST, images)
     sgd, muon = make_optimizers(network, FAST)
     by = [[id(weight) for group in optimizer.param_groups for weight in group["params"]] for optimizer in (sgd, muon)]
     trained = {id(weight): weight for weight in network.parameters() if weight.requires_grad}
@@ -70,13 +70,13 @@ def test_the_description_has_every_parameter_at_its_peak_learning_rate(network: 
 
 @pytest.mark.parametrize(("dtype", "off_diagonal"), [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (30, 30)])
-def test_orthogonalising_brings_singular_values_near_one_and_keeps_directions(
+def test_orthogonalizing_brings_singular_values_near_one_and_keeps_directions(
     shape: tuple[int, int], dtype: torch.dtype, off_diagonal: float
 ) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    orthogonal = orthogonalise(matrix, dtype=dtype)
+    orthogonal = orthogonalize(matrix, dtype=dtype)
     assert orthogonal.dtype == dtype
     within = u.T @ orthogonal.float() @ v.T
     values = torch.linalg.svdvals(orthogonal.float())
@@ -107,7 +107,7 @@ def test_two_steps_of_muon_are_those_described(nesterov: bool) -> None:
     for gradient in gradients:
         buffer = 0.6 * buffer + gradient
         update = gradient + 0.6 * buffer if nesterov else buffer
-        expected = expected * 2 / expected.norm() - 0.1 * orthogonalise(update.reshape(4, 27), 3).reshape(4, 3, 3, 3)
+        expected = expected * 2 / expected.norm() - 0.1 * orthogonalize(update.reshape(4, 27), 3).reshape(4, 3, 3, 3)
         weight.grad = gradient.clone()
         muon.step()
     torch.testing.assert_close(weight.detach(), expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from cifar_lib.data import normalise
+from cifar_lib.data import normalize
 from cifar_lib.model import ResNet9
 from cifar_lib.training import recipes
 from cifar_lib.training.recipes import COMPONENTS, RECIPES, choose, schedule
@@ -20,7 +20,7 @@ def network() -> ResNet9:
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Smooth random images, uint8, with correlated neighbouring pixels and colours, as in real images."""
+    """Smooth random images, uint8, with correlated neighboring pixels and colors, as in real images."""
     torch.manual_seed(1)
     coarse = torch.rand(200, 1, 8, 8).expand(-1, 3, -1, -1) + 0.3 * torch.rand(200, 3, 8, 8)
     return (255 * torch.nn.functional.interpolate(coarse / 1.3, size=32, mode="bicubic").clamp(0, 1)).byte()
@@ -31,9 +31,9 @@ def test_the_originals_learning_rate_is_divided_by_10_after_each_third(epoch: in
     assert ORIGINAL.learning_rate * schedule(ORIGINAL, 391 * epoch, 391 * 150) == pytest.approx(rate)
 
 
-def test_the_originals_initialisation_is_pytorchs(network: ResNet9) -> None:
+def test_the_originals_initialization_is_pytorchs(network: ResNet9) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    recipes.initialise(network, ORIGINAL, torch.zeros(0))
+    recipes.initialize(network, ORIGINAL, torch.zeros(0))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -56,12 +56,12 @@ def test_whitening_filters_give_uncorrelated_channels(images: torch.Tensor) -> N
     filters = recipes.whitening_filters(images, 40)
     assert filters.shape == (40, 3, 3, 3)
     assert torch.equal(filters[:20], -filters[20:])
-    channels = conv2d(normalise(images), filters[:20]).transpose(0, 1).flatten(1)
+    channels = conv2d(normalize(images), filters[:20]).transpose(0, 1).flatten(1)
     correlation = torch.corrcoef(channels) - torch.eye(20)
     assert correlation.abs().max() < 1e-2
     variances = channels.var(1)
     assert (variances[:-1] >= variances[1:] * 0.999).all()
-    plain = torch.corrcoef(conv2d(normalise(images), torch.randn(20, 3, 3, 3)).transpose(0, 1).flatten(1)) - torch.eye(20)
+    plain = torch.corrcoef(conv2d(normalize(images), torch.randn(20, 3, 3, 3)).transpose(0, 1).flatten(1)) - torch.eye(20)
     assert plain.abs().max() > 0.5
 
 
@@ -72,7 +72,7 @@ def test_whitening_fills_a_first_layer_of_any_width(images: torch.Tensor, count:
 
 
 def test_dirac_convolutions_are_the_identity(network: ResNet9, images: torch.Tensor) -> None:
-    recipes.initialise(network, choose("fast", ["whitening"]), images)
+    recipes.initialize(network, choose("fast", ["whitening"]), images)
     x = torch.randn(1, 80, 16, 16)
     assert torch.allclose(network.third[0](x)[:, :80], x, atol=1e-6)
 
