@@ -33,7 +33,8 @@ SUBKEYS = {"parameters": set(), "measurements": set(), "data": {"dataset"}, "env
 SHIPPED = "shipped"  # the run whose weights and exports take the place of an earlier step
 REFERENCE_TRAINING_RUNS = (SHIPPED, "h100")  # runs whose training runs, of hours, are evidence for any run
 REFERENCE_GPUS = ("h200",)  # runs that decide the claims about a GPU for runs without one
-REFERENCES = ("xeon", "epyc", *REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS)  # the runs that the project ships
+NARROW = "narrow"  # the run of a narrower network, which 5_faster compares with the original's
+REFERENCES = ("xeon", "epyc", NARROW, *REFERENCE_TRAINING_RUNS, *REFERENCE_GPUS)  # the runs that the project ships
 AA_TEST, REPEATED_IMAGE = "aa-test", "repeated-image"  # variants of an engine: measured a second time; with one image only
 PROFILE_VARIABLE = "REPORT_PROFILE"  # the environment variable in which `make report` names the profile
 

@@ -112,9 +112,9 @@ def test_an_old_record_does_not_replace_the_one_of_a_step_that_failed(make_repor
 
 def test_a_new_seed_of_a_network_that_5_faster_compares_is_judged_without_measuring_again(make_report: MakeReport) -> None:
     plan = make_report.folder / "profiles" / "smoke.yaml"
-    plan.write_text(plan.read_text().replace("engines: [onnxruntime], precisions: [int8]", "networks: [narrow]"))
+    plan.write_text(plan.read_text().replace("engines: [onnxruntime], precisions: [int8]", "networks: [student]"))
     for name, steps in (("export", ["5_faster", "6_report"]), ("train/seed0", ["6_report"])):
-        folder = make_report.folder / "results" / "narrow" / name
+        folder = make_report.folder / "results" / "student" / name
         folder.mkdir(parents=True)
         (folder / "record.json").touch()
         assert steps_of_done(make_report) == steps
