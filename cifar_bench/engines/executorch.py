@@ -1,6 +1,9 @@
 """The engine that PyTorch offers for inference without PyTorch: ExecuTorch, with Google's XNNPACK for its kernels."""
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -20,6 +23,7 @@ class ExecuTorch(PythonEngine):
     precisions = ("float32", "int8")
     devices = ("cpu",)
     quantizer = "executorch"
+    loaded: ClassVar[Callable[[], "ExecuTorch | None"]] = lambda: None
 
     @classmethod
     def model_file(cls, setup: Setup) -> Path:
@@ -47,14 +51,27 @@ class ExecuTorch(PythonEngine):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        self._load()
+
+    def _load(self) -> None:
+        """Load the program for this engine's threads.
+
+        All networks of a process share one pool of threads. One that was loaded before the pool is reset would crash.
+        """
         with quiet():
             pybindings = import_library("executorch.extension.pybindings.portable_lib")
             runtime = import_library("executorch.runtime").Runtime.get()
-            if setup.threads:
-                pybindings._unsafe_reset_threadpool(setup.threads)  # unsafe only while a network runs; there is no other way
+            if other := ExecuTorch.loaded():
+                ExecuTorch.loaded = lambda: None
+                del other.network, other.program
+            if self.setup.threads:
+                pybindings._unsafe_reset_threadpool(self.setup.threads)  # there is no other way
             with reason_of_failure("ExecuTorch cannot load the network"):
-                self.program = runtime.load_program(self.model_file(setup))
+                self.program = runtime.load_program(self.model_file(self.setup))
                 self.network = self.program.load_method("forward")
+            ExecuTorch.loaded = weakref.ref(self)
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
+        if ExecuTorch.loaded() is not self:
+            self._load()
         return self.network.execute([image])[0]

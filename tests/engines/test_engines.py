@@ -223,11 +223,13 @@ def test_executorch_runs_all_of_the_network_by_xnnpack(exported: Path, tmp_path:
     assert 0 < error_of("executorch", exported, tmp_path, images) < 0.1
 
 
-def test_executorch_uses_its_number_of_threads(exported: Path, tmp_path: Path) -> None:
-    for threads in (1, 3):
-        setup = Setup(exported, tmp_path, threads=threads)
-        ENGINES["executorch"].compile(setup)
-        ENGINES["executorch"](setup)
+def test_engines_of_executorch_use_their_number_of_threads_in_turn(
+    exported: Path, tmp_path: Path, images: list[torch.Tensor], expected: list[int]
+) -> None:
+    ENGINES["executorch"].compile(Setup(exported, tmp_path))
+    engines = {threads: ENGINES["executorch"](Setup(exported, tmp_path, threads=threads)) for threads in (1, 3)}
+    for threads in (1, 3, 1):
+        assert [engines[threads].classify(image) for image in images] == expected
         assert portable_lib._threadpool_get_thread_count() == threads
 
 
