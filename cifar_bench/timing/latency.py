@@ -37,6 +37,10 @@ class LatencyJob(Job):
     def name(self) -> str:
         return f"{super().name}-{self.variant}" if self.variant else super().name
 
+    @property
+    def starts_a_process(self) -> bool:
+        return issubclass(ENGINES[self.engine], CppEngine) and self.device == "cpu"  # a GPU's load is read in Python
+
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
         """Load an engine, warm it up and time it on the first test images: the result of `time_engine`, and `load_ns`."""
         test = data.load("test").first(self.images)

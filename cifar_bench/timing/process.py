@@ -44,6 +44,11 @@ class Job(ABC):
     def setup(self, exported: Path, cache: Path) -> Setup:
         return Setup(exported, cache, self.precision, self.device, self.threads, options=self.options)
 
+    @property
+    def starts_a_process(self) -> bool:
+        """Whether `measure` runs the engine in a process of its own."""
+        return False
+
     @abstractmethod
     def measure(self, setup: Setup) -> dict[str, np.ndarray]:
         """Measure in this process; the engine is compiled. Raises InputError."""
@@ -51,6 +56,8 @@ class Job(ABC):
 
 def run_in_fresh_process(job: Job, setup: Setup) -> dict[str, np.ndarray]:
     """The job's measurements, made in a process of its own. Raises InputError."""
+    if job.starts_a_process:
+        return job.measure(setup)
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "result.npz"
         process = subprocess.run(

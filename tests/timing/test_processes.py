@@ -40,7 +40,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     class Noted(subprocess.Popen):
         def __init__(self, *arguments, **keywords) -> None:
             super().__init__(*arguments, **keywords)
-            if "cifar_bench.timing" in arguments[0]:  # no probe of the machine
+            if "cifar_bench.timing" in arguments[0] or "--warmup" in arguments[0]:  # Python or the C++ program, not the probe
                 pids.append(self.pid)
 
     with pytest.MonkeyPatch.context() as patch:

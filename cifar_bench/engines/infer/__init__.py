@@ -80,7 +80,7 @@ def run(
         np.concatenate([test.labels.numpy()[:, None].astype(np.uint8), test.images.flatten(1).numpy()], 1).tofile(images)
         call(build(), "--model", model_file, "--data", images, "--images", len(test), "--warmup", warmup, "--threads", threads,
              "--device", device, "--precision", precision, "--options", ",".join(OPTIONS & set(options)), "--logits", logits,
-             "--out", out)
+             "--parent", os.getpid(), "--out", out)
         measured = {name: values.numpy() for name, values in torch.load(out, weights_only=False).items()}
     used, own = measured.pop("processor_s")
     seconds = measured["ns"].sum() / 1e9

@@ -6,12 +6,14 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sched.h>
+#include <sys/prctl.h>
 #endif
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -40,7 +42,8 @@ namespace {
 
 constexpr auto kUsage =
     "usage: infer --model model.pt --data test_batch.bin [--images 10000] [--warmup 0] [--threads 0] [--device cpu]\n"
-    "             [--precision float32] [--options frozen,channels-last] [--logits 200] [--out file]\n\n"
+    "             [--precision float32] [--options frozen,channels-last] [--logits 200] [--parent 0]\n"
+    "             [--out file]\n\n"
     "--model      a TorchScript program (.pt), an AOTInductor package (.pt2), an ExecuTorch program (.pte), an ONNX file\n"
     "             for OpenVINO (.onnx), or its layers for oneDNN (.layers)\n"
     "--data       a file in CIFAR-10's binary format: 1 byte of label and 3,072 bytes of pixels per image\n"
@@ -51,6 +54,7 @@ constexpr auto kUsage =
     "--precision  float32, float16, bfloat16 (a package has its own), or int8, where the file is int8-quantized\n"
     "--options    any of frozen, optimize_for_inference and channels-last, separated by commas\n"
     "--logits     number of images whose logits are written\n"
+    "--parent     the parent process, with which this one ends (0: it runs on; Linux only)\n"
     "--out        file for torch.load: a dictionary of ns and warmup_ns (latency of each image), classes, logits, load_ns and\n"
     "             processor_s (seconds of processor time while images were timed: of all processes, and of this one)\n";
 
@@ -64,7 +68,7 @@ int64_t nanoseconds_since(Clock::time_point start) {
 Arguments read_arguments(int argc, char** argv) {
     Arguments arguments{{"model", ""}, {"data", ""},      {"images", "10000"},      {"warmup", "0"}, {"threads", "0"},
                         {"out", ""},   {"device", "cpu"}, {"precision", "float32"}, {"options", "frozen,channels-last"},
-                        {"logits", "200"}};
+                        {"logits", "200"}, {"parent", "0"}};
     for (int i = 1; i < argc; i += 2) {
         const std::string flag = argv[i];
         if (flag == "--help") {
@@ -199,7 +203,16 @@ std::array<double, 2> processor_seconds() {
     return {all, own};
 }
 
+// Otherwise it would contend with the next measurement.
+void end_with([[maybe_unused]] int64_t parent) {
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) throw std::runtime_error("its parent process has ended.");
+#endif
+}
+
 void run(const Arguments& arguments) {
+    if (const auto parent = integer(arguments, "parent", 0)) end_with(parent);
     const c10::InferenceMode no_gradients;
     const int64_t count = integer(arguments, "images", 1), warmup = integer(arguments, "warmup", 0);
     const int64_t with_logits = std::min(count, integer(arguments, "logits", 0));
