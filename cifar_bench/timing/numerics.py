@@ -35,18 +35,24 @@ def compare_predictions(rows: Sequence[dict], exported: Path, test: Split) -> No
 def add_accuracy(rows: Sequence[dict], exported: Path, test: Split) -> None:
     """Add `test_accuracy` (%), the accuracy on `test` of the file that was timed, to each row that ran.
 
-    Adds `changed_predictions`, too, by comparison with the first row's file, and `quantizer`, the engine whose int8
-    quantization it is.
+    Adds `changed_predictions`, too, by comparison with the original network in float32 (None where no engine ran it), and
+    `quantizer`, the engine whose int8 quantization it is.
     """
     scored: dict[tuple[str, str, str], np.ndarray] = {}
-    for row in tqdm([row for row in rows if "runs" in row], desc="accuracy", unit="file"):
-        engine = ENGINES[row["engine"]]
-        row["quantizer"] = engine.quantizer if row["precision"] == "int8" else None
-        file = row.get("network", ""), engine.tuned_as or row["engine"], row["precision"]  # a C++ engine runs its Python twin's
+
+    def score(row: dict) -> np.ndarray:
+        twin = ENGINES[row["engine"]].tuned_as or row["engine"]  # a C++ engine runs its Python twin's file
+        file = row.get("network", ""), twin, row["precision"]
         if file not in scored:
             scored[file] = predict(row["engine"], setup_of(row, exported), test.images)
-        found = predictions(scored[file], next(iter(scored.values())), test.labels.numpy())
-        row.update({name: found[name] for name in ("test_accuracy", "changed_predictions")})
+        return scored[file]
+
+    ran = [row for row in rows if "runs" in row]
+    base = next((row for row in ran if not row.get("network") and row["precision"] == BASE), None)
+    for row in tqdm(ran, desc="accuracy", unit="file"):
+        row["quantizer"] = ENGINES[row["engine"]].quantizer if row["precision"] == "int8" else None
+        found = predictions(score(row), score(base) if base else None, test.labels.numpy())
+        row.update({name: found.get(name) for name in ("test_accuracy", "changed_predictions")})
 
 
 def predictions(logits: np.ndarray, reference_logits: np.ndarray | None, labels: np.ndarray) -> dict:

@@ -18,7 +18,7 @@ from cifar_bench.timing.machine import is_contended, wait_until_idle
 from cifar_bench.timing.process import Job, run_in_fresh_process
 from cifar_lib import data, timer
 
-IMAGES = 40  # timed in each trial
+IMAGES, TRIAL_NS = 40, 500_000_000  # timed in each trial, or fewer, at least 5, where they would take longer
 TRIALS = 3  # of each combination, interleaved: interference in one of them must not decide
 PAUSE_S = 0.05  # between trials, in which the threads of the previous engine stop spinning
 
@@ -48,8 +48,8 @@ class TuningJob(Job):
                     ns = engine.measure(test, IMAGES // 4)["ns"]
                 else:
                     time.sleep(PAUSE_S)
-                    timer.warm_up(engine.classify, images, IMAGES // 4)
-                    ns, _ = timer.time_images(engine.classify, images)
+                    warmup_ns = timer.warm_up(engine.classify, images, IMAGES // 4)
+                    ns, _ = timer.time_images(engine.classify, images[: max(5, int(TRIAL_NS / np.median(warmup_ns)))])
                 medians[number].append(np.median(ns))
         return {"ns": np.array([min(values) for values in medians]), "seconds": time.monotonic() - started,
                 "background_cores": background.read()["background_cores"]}

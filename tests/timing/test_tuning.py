@@ -71,6 +71,14 @@ def test_trials_are_interleaved_and_pytorch_uses_their_threads(machine: Machine,
     assert all(threads == pytorchs for threads, pytorchs in machine.images)
 
 
+def test_a_slow_combination_is_timed_on_few_images(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "TRIAL_NS", 20_000)  # 6 images of 3,000 ns, 11 of 1,700, 10 of 2,000
+    assert trials(tmp_path) == [3000, 1700, 2000]
+    assert [threads for threads, _ in machine.images].count(1) == tuning.TRIALS * (tuning.IMAGES // 4 + 6)
+
+
 def test_a_contended_trial_does_not_decide(machine: Machine, tmp_path: Path) -> None:
     """As when two threads were once timed at 3,433 µs and one at 3,410 µs, where two take little more than half as long."""
     machine.extra_ns = {1: 1400, 6: 10_000, 8: 10_000}  # by trial, counted from 0: the first of two threads, later ones
