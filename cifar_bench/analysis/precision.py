@@ -16,12 +16,12 @@ def ran(record: Mapping) -> list[dict]:
     Adds to each row in another precision than float32 the `ratio` of its median latency to the same engine's in float32, with
     its `ratio_interval` over the runs, and the `peak_ratio` of the peak FLOP/s of the two precisions.
     """
-    rows = [dict(row) for row in record["measurements"]["precisions"] if "runs" in row]
+    rows, peak = [dict(row) for row in record["measurements"]["precisions"] if "runs" in row], peaks(record)
     for row in rows:
         base = base_of(row, record)
         if base and row["precision"] != BASE:
             row["ratio"], row["ratio_interval"] = latency.paired_ratio(row, base)
-            row["peak_ratio"] = peaks(record)[row["precision"]] / peaks(record)[BASE]
+            row["peak_ratio"] = peak[row["precision"]] / peak[BASE]
     return rows
 
 

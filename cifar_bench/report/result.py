@@ -33,10 +33,12 @@ def main_results(
         results.append(("Median latency, original format", f"{median:,.0f} µs ({low:,.0f} to {high:,.0f})",
                         f"{judged['engine']}; on a P100 in 2018: mean {original['latency-p100']['limit_us']} µs"))
     target = original["ten-times-faster"]["accuracy"]
-    if (winner := frontier.fastest_at(frontier.ran(fast) if fast else [], target)) and "ratio" in winner:
+    rows = frontier.ran(fast) if fast else []
+    winner, base = frontier.fastest_at(rows, target), frontier.base(rows)
+    if winner and base:
         results.append((f"Fastest with at least {target:g}% accuracy",
                         speedup(winner["ratio"], winner["ratio_interval"]).replace(" (", "× faster (")
-                        + f" than TorchScript ({frontier.base(frontier.ran(fast))['us']:,.0f} µs)",
+                        + f" than TorchScript ({base['us']:,.0f} µs)",
                         f"{frontier.short_name(winner)}: {winner['us']:,.0f} µs, {winner['test_accuracy']:.2f}%"))
     return results
 
